@@ -1,0 +1,38 @@
+-- Words of the product as types.
+
+CREATE TYPE notif.outcome_state AS ENUM (
+	'accepted',		-- the provider took it
+	'failed',		-- it will not be sent: bad message, dead address, retries used up
+	'expired',		-- its time passed before it could be sent
+	'suppressed',	-- a gate stopped it
+	'superseded',	-- a newer delivery of the same collapse key replaced it
+	'cancelled',	-- notif.cancel
+	'held',			-- in doubt after a fault, and its category forbids sending twice
+	'retry',		-- not terminal: another attempt follows
+	'deferred',		-- not terminal: moved to later without using up an attempt
+	'unknown'		-- not terminal: bytes left and no answer came; another attempt follows
+);
+COMMENT ON TYPE notif.outcome_state IS
+	'Verdict of an attempt. accepted, failed, expired, suppressed, superseded, cancelled and held are terminal; retry, deferred and unknown are followed by another attempt.';
+
+CREATE TYPE notif.endpoint_state AS ENUM ('active', 'quarantined', 'invalid');
+COMMENT ON TYPE notif.endpoint_state IS
+	'active: may be sent to. quarantined: a provider doubted it, waiting for a quorum. invalid: dead.';
+
+-- What the tally counts: expanded = open + in_flight + the terminal states.
+CREATE TYPE notif_private.tally_state AS ENUM (
+	'expanded', 'open', 'in_flight',
+	'accepted', 'failed', 'expired', 'suppressed', 'superseded', 'cancelled', 'held');
+
+-- One attempt as it travels from the queue through the gates.
+CREATE TYPE notif_private.attempt AS (
+	delivery	uuid,
+	attempt		smallint,		-- number of this row of the delivery's history, from 1
+	tries		smallint,		-- attempts that counted, before this one
+	ord			bigint,			-- the order in which the router expanded them
+	event		uuid,
+	type_id		integer,
+	recipient	bigint,
+	endpoint	bigint,
+	expires_at	timestamptz
+);

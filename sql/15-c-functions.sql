@@ -1,0 +1,111 @@
+-- Functions in C that the modules below build on.
+
+CREATE FUNCTION notif_private.clock_offset() RETURNS bigint
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_clock_offset_sql';
+COMMENT ON FUNCTION notif_private.clock_offset() IS
+	'Microseconds by which notif.now() is shifted against the real clock; 0 outside tests.';
+
+CREATE FUNCTION notif_private.shift_clock(by_us bigint) RETURNS bigint
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'notif_shift_clock_sql';
+COMMENT ON FUNCTION notif_private.shift_clock(bigint) IS
+	'Moves notif.now() of the whole cluster by so many microseconds and returns the new offset. For tests. 55000 without shared_preload_libraries.';
+
+CREATE FUNCTION notif.now() RETURNS timestamptz
+	LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_now_sql';
+COMMENT ON FUNCTION notif.now() IS
+	'The clock that every policy of notif reads: the real time, unless a test has shifted it. Unlike pg_catalog.now() it advances within a transaction.';
+
+CREATE FUNCTION notif_private.delivery_id(event uuid, endpoint bigint) RETURNS uuid
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_delivery_id';
+COMMENT ON FUNCTION notif_private.delivery_id(uuid, bigint) IS
+	'The UUIDv7 of the delivery of an event to an endpoint: the event''s time, 74 bits derived from both. Expanding twice gives the same id.';
+
+CREATE FUNCTION notif_private.item_id(event uuid, recipient bigint) RETURNS uuid
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_item_id';
+COMMENT ON FUNCTION notif_private.item_id(uuid, bigint) IS
+	'The UUIDv7 of the inbox item of a recipient for an event; also names what has a recipient but no endpoint.';
+
+CREATE FUNCTION notif_private.uuid_at(at timestamptz) RETURNS uuid
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_uuid_at';
+COMMENT ON FUNCTION notif_private.uuid_at(timestamptz) IS
+	'The smallest UUIDv7 of that millisecond: a partition bound.';
+
+CREATE FUNCTION notif_private.uuid_time(id uuid) RETURNS timestamptz
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_uuid_time';
+COMMENT ON FUNCTION notif_private.uuid_time(uuid) IS 'The time inside a UUIDv7, to the millisecond.';
+
+CREATE FUNCTION notif_private.config_changed() RETURNS void
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_config_changed';
+COMMENT ON FUNCTION notif_private.config_changed() IS
+	'At commit, makes every backend and worker forget its cached types, providers and routes.';
+
+CREATE FUNCTION notif_private.wake(tier smallint) RETURNS void
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'notif_wake_sql';
+COMMENT ON FUNCTION notif_private.wake(smallint) IS
+	'At commit, wakes the router and the dispatcher of a tier; a no-op where notif is not preloaded.';
+
+CREATE FUNCTION notif_private.check_type(kind text, title text, body text, options jsonb) RETURNS text[]
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_check_type';
+COMMENT ON FUNCTION notif_private.check_type(text, text, text, jsonb) IS
+	'Compiles a type''s message for a kind of provider and returns its placeholders. 22023 with the reason if it does not compile.';
+
+CREATE FUNCTION notif_private.render_text(template text, data jsonb, recipient_ref text, locale text,
+										  attributes jsonb, event uuid, type text) RETURNS text
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_render_text';
+COMMENT ON FUNCTION notif_private.render_text(text, jsonb, text, text, jsonb, uuid, text) IS
+	'Fills a title or body template; NULL where a placeholder has no value.';
+
+CREATE FUNCTION notif_private.check_provider(kind text, settings jsonb, has_key boolean, has_cert boolean) RETURNS void
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_check_provider';
+COMMENT ON FUNCTION notif_private.check_provider(text, jsonb, boolean, boolean) IS
+	'Checks a provider''s settings. 22023 with the reason.';
+
+CREATE FUNCTION notif_private.token_valid(kind text, address text) RETURNS boolean
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_token_valid';
+COMMENT ON FUNCTION notif_private.token_valid(text, text) IS
+	'Whether an address has the form that a kind of provider takes.';
+
+CREATE FUNCTION notif_private.rate_charge(state bytea, limits bigint[], at timestamptz, wanted integer) RETURNS bytea
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_charge';
+COMMENT ON FUNCTION notif_private.rate_charge(bytea, bigint[], timestamptz, integer) IS
+	'Charges wanted sends to a recipient''s sliding windows, all layers or none for each. limits holds (layer, n, window in milliseconds) triples. The verdict is inside the new state: rate_granted, rate_layer, rate_retry_at.';
+
+CREATE FUNCTION notif_private.rate_granted(state bytea) RETURNS integer
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_granted';
+COMMENT ON FUNCTION notif_private.rate_granted(bytea) IS 'How many of the sends last asked for were granted.';
+
+CREATE FUNCTION notif_private.rate_layer(state bytea) RETURNS integer
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_layer';
+COMMENT ON FUNCTION notif_private.rate_layer(bytea) IS 'The layer that refused the last send, 0 if none did.';
+
+CREATE FUNCTION notif_private.rate_retry_at(state bytea) RETURNS timestamptz
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_retry_at';
+COMMENT ON FUNCTION notif_private.rate_retry_at(bytea) IS 'When the next send would be granted, as of the last charge.';
+
+CREATE FUNCTION notif_private.worker_status(
+	OUT database name, OUT kind text, OUT tier text, OUT pid integer, OUT state text,
+	OUT started_at timestamptz, OUT restarts integer, OUT last_error text, OUT last_error_at timestamptz,
+	OUT heartbeat timestamptz, OUT turns bigint, OUT claimed bigint, OUT sent bigint,
+	OUT recorded bigint, OUT in_flight integer)
+	RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_worker_status';
+COMMENT ON FUNCTION notif_private.worker_status() IS 'The workers of every database as shared memory knows them.';
+
+CREATE FUNCTION notif_private.lane_status(
+	OUT database name, OUT tier text, OUT lane integer, OUT parked_until timestamptz,
+	OUT in_flight integer, OUT connections integer, OUT last_error text)
+	RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_lane_status';
+COMMENT ON FUNCTION notif_private.lane_status() IS 'What each dispatcher says of its lanes, from shared memory.';
+
+CREATE FUNCTION notif_private.boot_id() RETURNS bigint
+	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'notif_boot_id_sql';
+COMMENT ON FUNCTION notif_private.boot_id() IS 'A random number of this start of the server.';
+
+CREATE FUNCTION notif_private.identity() RETURNS text
+	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'notif_identity';
+COMMENT ON FUNCTION notif_private.identity() IS
+	'Who this installation is: system identifier, machine id, device and inode of the data directory.';
+
+CREATE FUNCTION notif_private.watched_promotion() RETURNS boolean
+	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'notif_watched_promotion';
+COMMENT ON FUNCTION notif_private.watched_promotion() IS
+	'Whether the launcher has watched this server as a standby before it was promoted.';

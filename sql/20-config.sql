@@ -1,0 +1,109 @@
+-- Configuration: small tables, changed by people, kept by pg_dump.
+-- The install script puts no row into them: a dump would carry it a second time.
+
+-- One row, written at the first start.  incarnation is the installation's
+-- number: rows of another one can never match a cursor of this one.
+CREATE TABLE notif_private.instance (
+	one			boolean PRIMARY KEY DEFAULT true CHECK (one),
+	incarnation	smallint NOT NULL,
+	identity	text NOT NULL,
+	waiting		boolean NOT NULL DEFAULT false,
+	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+
+CREATE TABLE notif_private.category (
+	name		text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.~) '^[a-z0-9_.-]{1,63}$'),
+	on_unknown	text NOT NULL CHECK (on_unknown IN ('retry', 'hold')),
+	max_attempts integer NOT NULL CHECK (max_attempts BETWEEN 1 AND 100),
+	retry_base	interval NOT NULL,
+	retry_cap	interval NOT NULL,
+	rate_limited boolean NOT NULL,
+	retention	text NOT NULL CHECK (retention IN ('standard', 'long')),
+	description	text
+);
+
+CREATE TABLE notif_private.type (
+	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	name		text NOT NULL UNIQUE CHECK (name OPERATOR(pg_catalog.~) '^[A-Za-z0-9_.:-]{1,100}$'),
+	category	text NOT NULL REFERENCES notif_private.category,
+	tier		smallint NOT NULL CHECK (tier BETWEEN 0 AND 2),
+	channels	text[] NOT NULL,
+	title		text NOT NULL,
+	body		text NOT NULL,
+	push		jsonb NOT NULL,
+	ttl			interval NOT NULL,
+	enabled		boolean NOT NULL DEFAULT true,
+	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+
+CREATE TABLE notif_private.provider (
+	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	name		text NOT NULL UNIQUE CHECK (name OPERATOR(pg_catalog.~) '^[a-z0-9_.-]{1,63}$'),
+	kind		text NOT NULL,
+	settings	jsonb NOT NULL,
+	key_ref		text,			-- 'file:/path' or 'secret:name'
+	cert_ref	text,
+	enabled		boolean NOT NULL DEFAULT true,
+	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+
+-- Secrets: nobody may select them, no dump contains them.
+CREATE TABLE notif_private.secret (
+	name		text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.~) '^[a-z0-9_.-]{1,63}$'),
+	value		text NOT NULL,
+	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+
+-- The bearer token of a provider account, shared by the dispatchers of all
+-- tiers and kept over restarts: APNs punishes tokens that change too often.
+CREATE TABLE notif_private.provider_token (
+	provider_id	integer PRIMARY KEY REFERENCES notif_private.provider ON DELETE CASCADE,
+	issued_at	bigint NOT NULL,	-- iat, UNIX seconds
+	token		text NOT NULL
+);
+
+-- A lane is one route's queue within a tier.
+CREATE TABLE notif_private.route (
+	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	name		text NOT NULL UNIQUE CHECK (name OPERATOR(pg_catalog.~) '^[a-z0-9_.-]{1,63}$'),
+	channel		text NOT NULL,
+	platform	text,			-- NULL: any
+	app			text,			-- NULL: any
+	providers	text[] NOT NULL,
+	UNIQUE NULLS NOT DISTINCT (channel, platform, app)
+);
+
+-- What endpoints share: one row per application and platform, with its route
+-- looked up once, when either changes, instead of once per delivery.
+CREATE TABLE notif_private.app (
+	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	channel		text NOT NULL,
+	platform	text NOT NULL,
+	name		text NOT NULL,
+	route_id	integer REFERENCES notif_private.route,
+	UNIQUE (channel, platform, name)
+);
+
+CREATE TABLE notif_private.rate_limit (
+	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	name		text NOT NULL UNIQUE CHECK (name OPERATOR(pg_catalog.~) '^[a-z0-9_.-]{1,63}$'),
+	max_count	integer NOT NULL CHECK (max_count BETWEEN 1 AND 100000),
+	per			interval NOT NULL CHECK (per OPERATOR(pg_catalog.>) interval '0'),
+	action		text NOT NULL CHECK (action IN ('drop', 'defer'))
+);
+
+-- Switches that are on; the log keeps who, when and why.
+CREATE TABLE notif_private.pause (
+	what		text NOT NULL CHECK (what IN ('everything', 'tier', 'provider')),
+	name		text NOT NULL DEFAULT '',
+	PRIMARY KEY (what, name)
+);
+CREATE TABLE notif_private.switch_log (
+	id			bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	at			timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	by			name NOT NULL,
+	what		text NOT NULL,
+	name		text NOT NULL,
+	paused		boolean NOT NULL,
+	why			text
+);

@@ -1,0 +1,108 @@
+-- The queues of tier @TIER@: all append-only, all rings of fixed partitions that
+-- are filled one after the other and emptied by TRUNCATE of the child.
+
+-- The ring slot in use is the newest turn modulo the number of slots: 16 of the
+-- outbox, 4 of the others.
+CREATE TABLE notif_private.turn_@TIER@ (
+	turn		bigint PRIMARY KEY,
+	at			timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+
+-- Attempts that are due now.
+CREATE TABLE notif_private.outbox_@TIER@ (
+	ring		smallint NOT NULL,
+	incarnation	smallint NOT NULL,
+	lane		integer NOT NULL,
+	xid			xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+	delivery	uuid NOT NULL,
+	slot		smallint NOT NULL,	-- hash share of the recipient, 0 to 63
+	attempt		smallint NOT NULL,
+	tries		smallint NOT NULL,
+	type_id		integer NOT NULL,
+	ord			bigint NOT NULL,
+	recipient	bigint NOT NULL,
+	endpoint	bigint NOT NULL,
+	event		uuid NOT NULL,
+	expires_at	timestamptz NOT NULL
+) PARTITION BY LIST (ring);
+
+-- Attempts that are due later.  part is due_at, clamped into what partitions
+-- there are, so that an insert never fails for want of one.
+CREATE TABLE notif_private.schedule_@TIER@ (
+	part		timestamptz NOT NULL,
+	incarnation	smallint NOT NULL,
+	lane		integer NOT NULL,
+	due_at		timestamptz NOT NULL,
+	delivery	uuid NOT NULL,
+	slot		smallint NOT NULL,
+	attempt		smallint NOT NULL,
+	tries		smallint NOT NULL,
+	type_id		integer NOT NULL,
+	ord			bigint NOT NULL,
+	recipient	bigint NOT NULL,
+	endpoint	bigint NOT NULL,
+	event		uuid NOT NULL,
+	expires_at	timestamptz NOT NULL
+) PARTITION BY RANGE (part);
+
+-- Positions.  role 0: the router's window of events; 1: an expansion (key is the
+-- event); 2: a lane's window of the outbox; 3: a lane's horizon of the schedule.
+-- The newest seq of (role, lane, key) holds.
+CREATE TABLE notif_private.cursor_@TIER@ (
+	ring		smallint NOT NULL,
+	role		smallint NOT NULL,
+	lane		integer NOT NULL DEFAULT 0,
+	key			uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+	seq			bigint NOT NULL,
+	s_from		pg_snapshot,
+	s_to		pg_snapshot,	-- NULL: no window is open
+	xid			xid8,
+	id			uuid,
+	place		bigint,			-- expansion: recipient or array position reached
+	due			timestamptz,
+	count		bigint NOT NULL DEFAULT 0,
+	done		boolean NOT NULL DEFAULT false
+) PARTITION BY LIST (ring);
+
+-- What was taken to the wire, with all that is needed to judge it after a crash:
+-- once it is here the attempt's own row is never read again.  A closed flight
+-- has a second row.
+CREATE TABLE notif_private.flight_@TIER@ (
+	ring		smallint NOT NULL,
+	worker		bigint NOT NULL,	-- incarnation of the dispatcher
+	flight		bigint NOT NULL,
+	closed		boolean NOT NULL,
+	lane		integer NOT NULL,
+	attempts	notif_private.attempt[],
+	at			timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+) PARTITION BY LIST (ring);
+ALTER TABLE notif_private.flight_@TIER@ ALTER attempts SET STORAGE EXTERNAL;
+
+-- Deltas of what each transaction did; notif.state sums them.
+CREATE TABLE notif_private.tally_@TIER@ (
+	ring		smallint NOT NULL,
+	lane		integer NOT NULL,
+	state		notif_private.tally_state NOT NULL,
+	n			bigint NOT NULL
+) PARTITION BY LIST (ring);
+
+DO $do$
+DECLARE
+	-- a ring lives by TRUNCATE: autovacuum would only stand in its way
+	storage constant text := 'WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off)';
+BEGIN
+	FOR slot IN 0 .. 15 LOOP
+		EXECUTE pg_catalog.format('CREATE TABLE notif_private.outbox_@TIER@_%1$s PARTITION OF notif_private.outbox_@TIER@ FOR VALUES IN (%1$s)
+			WITH (autovacuum_enabled = off)', slot);
+		EXECUTE pg_catalog.format('CREATE INDEX outbox_@TIER@_%1$s_read ON notif_private.outbox_@TIER@_%1$s (lane, incarnation, xid, delivery)', slot);
+	END LOOP;
+	FOR slot IN 0 .. 3 LOOP
+		EXECUTE pg_catalog.format('CREATE TABLE notif_private.cursor_@TIER@_%1$s PARTITION OF notif_private.cursor_@TIER@
+			(PRIMARY KEY (role, lane, key, seq)) FOR VALUES IN (%1$s) %2$s', slot, storage);
+		EXECUTE pg_catalog.format('CREATE TABLE notif_private.flight_@TIER@_%1$s PARTITION OF notif_private.flight_@TIER@
+			(PRIMARY KEY (worker, flight, closed)) FOR VALUES IN (%1$s) %2$s', slot, storage);
+		EXECUTE pg_catalog.format('CREATE TABLE notif_private.tally_@TIER@_%1$s PARTITION OF notif_private.tally_@TIER@
+			FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', slot);
+	END LOOP;
+END
+$do$;
