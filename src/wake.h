@@ -1,0 +1,40 @@
+/*
+ * wake.h
+ *		Waking workers through shared memory.
+ *
+ * Everything here is a no-op when the library is not preloaded, and when the
+ * database has no such worker.  A wake-up that comes while the worker is busy
+ * is not lost: it takes another turn before it sleeps.
+ */
+#ifndef NOTIF_WAKE_H
+#define NOTIF_WAKE_H
+
+#include "postgres.h"
+
+#include "notif.h"
+#include "shmem.h"
+
+/*
+ * Wakes the router of this database and tier when the current transaction
+ * commits; nothing happens if it aborts.  PREPARE TRANSACTION forgets it and
+ * COMMIT PREPARED wakes all three tiers.  A few nanoseconds after the first
+ * call of a backend.
+ */
+extern void notif_wake_at_commit(int tier);
+
+/* Likewise for this database's upkeep worker and the launcher. */
+extern void notif_wake_upkeep_at_commit(void);
+
+/*
+ * Wakes a worker at once; for workers that have just committed something for
+ * another one.  tier is ignored for upkeep.
+ */
+extern void notif_wake_worker(Oid database, NotifWorkerKind kind, int tier);
+
+/* Makes the launcher look at every database now. */
+extern void notif_wake_launcher(void);
+
+/* Wakes one slot. */
+extern void notif_wake_slot(NotifWorkerSlot *slot);
+
+#endif							/* NOTIF_WAKE_H */
