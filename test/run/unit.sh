@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Runs every unit test program of build/unit; adds up what they count.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. test/run/lib.sh
+
+limit=${UNIT_TIMEOUT:-120}
+log=${NOTIF_LOG:-build/log}
+mkdir -p "$log"
+passed=0 failed=0
+for source in test/unit/test_*.c; do
+    [ -e "$source" ] || break
+    name=$(basename "$source" .c)
+    out=$log/$name.log
+    rc=0
+    timeout "$limit" "build/unit/$name" >"$out" 2>&1 </dev/null || rc=$?
+    line=$(tail -n 1 "$out")
+    p=0 f=0
+    if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+        p=${BASH_REMATCH[1]} f=${BASH_REMATCH[2]}
+    fi
+    # Crashed, hung, reported by a sanitizer, or checked nothing.
+    if [ "$f" -eq 0 ] && { [ "$rc" -ne 0 ] || [ "$p" -eq 0 ]; }; then
+        f=1
+    fi
+    if [ "$f" -gt 0 ]; then
+        echo "not ok $name (status $rc)"
+        show_tail "$out" 30
+    fi
+    passed=$((passed + p)) failed=$((failed + f))
+done
+suite_end unit "$passed" "$failed"
