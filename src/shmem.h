@@ -48,6 +48,7 @@ typedef enum NotifDatabaseState
 	NOTIF_DB_UNKNOWN,			/* not looked at yet */
 	NOTIF_DB_MISSING,			/* no such database, or it allows no connection */
 	NOTIF_DB_NO_EXTENSION,		/* role or extension is absent */
+	NOTIF_DB_FOUND,				/* database and role exist: upkeep may look */
 	NOTIF_DB_WAITING,			/* upkeep runs; identity waits for confirmation */
 	NOTIF_DB_READY				/* routers and dispatchers may run */
 } NotifDatabaseState;
@@ -79,6 +80,8 @@ typedef struct NotifWorkerSlot
 	TimestampTz last_error_at;
 	int64		restarts;		/* starts since server start, less one */
 	int			failures;		/* ends in a row that were not asked for */
+	int			retry_ms;		/* after its last end the worker wants this
+								 * pause; launcher doubles it by failures */
 	char		last_error[NOTIF_LANE_ERROR];
 
 	/* waking; [A] */
@@ -163,6 +166,9 @@ extern void notif_clock_shift(int64 us);
 
 /* Random number of this start of shared memory; 0 when not preloaded. */
 extern uint64 notif_boot(void);
+
+/* Writes the state of a database and tells the launcher if it is news. */
+extern void notif_database_report(int database, NotifDatabaseState state);
 
 /*
  * Publishes what a dispatcher knows of a lane, for the views; a NULL or empty

@@ -4,8 +4,9 @@
  *
  * Transactions of workers are opened by notif_worker_begin (worker.h), which
  * also guards the extension; notif_spi_begin/commit are the parts below it.
- * Results live until the next notif_spi_run or the end of the transaction;
- * whatever must live longer is copied into a context given by the caller.
+ * Results live until the end of the transaction; whatever must live longer is
+ * copied into a context given by the caller.  Every function leaves the current
+ * memory context as it found it.
  */
 #ifndef NOTIF_SPI_H
 #define NOTIF_SPI_H
@@ -41,7 +42,7 @@ typedef struct NotifStmt
 	uint64		generation;
 } NotifStmt;
 
-/* Result of the last notif_spi_run, valid as said above. */
+/* Result of notif_spi_run, valid until the end of the transaction. */
 typedef struct NotifRows
 {
 	SPITupleTable *table;		/* NULL: the statement returns no rows */

@@ -31,8 +31,11 @@ extern void notif_wake_upkeep_at_commit(void);
  */
 extern void notif_wake_worker(Oid database, NotifWorkerKind kind, int tier);
 
-/* Makes the launcher look at every database now. */
+/* Makes the launcher look at every database now, waiting ones too. */
 extern void notif_wake_launcher(void);
+
+/* Only sets the launcher's latch: a worker has come or gone. */
+extern void notif_nudge_launcher(void);
 
 /* Wakes one slot. */
 extern void notif_wake_slot(NotifWorkerSlot *slot);

@@ -1,0 +1,208 @@
+/*
+ * wake.c
+ *		Waking workers through shared memory.
+ *
+ * A worker that is about to sleep sets `asleep` and looks at `wake` once more;
+ * who has work for it sets `wake` and looks at `asleep`.  Both are full
+ * barriers, so at least one side sees the other: no wake-up is lost, and while
+ * the worker is busy a commit costs two memory accesses and no system call.
+ *
+ * What a transaction wants woken is kept in a static bit mask and acted upon
+ * when it has committed: at XACT_EVENT_COMMIT its rows are visible already.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+
+#include "notif.h"
+#include "shmem.h"
+#include "wake.h"
+
+#define PENDING_ROUTER(tier)		(1U << (tier))
+#define PENDING_DISPATCHER(tier)	(1U << (NOTIF_TIERS + (tier)))
+#define PENDING_UPKEEP				(1U << (2 * NOTIF_TIERS))
+
+/* What the current transaction wakes, as the bits above. */
+static uint32 wake_pending = 0;
+
+PG_FUNCTION_INFO_V1(notif_wake_sql);
+PG_FUNCTION_INFO_V1(notif_wake_upkeep_sql);
+
+static void wake_note(uint32 bits);
+static void wake_at_xact_end(XactEvent event, void *arg);
+static NotifDatabaseSlot *wake_find_database(Oid dboid);
+static void wake_procno(uint32 procno);
+
+void
+notif_wake_at_commit(int tier)
+{
+	Assert(tier >= 0 && tier < NOTIF_TIERS);
+	wake_note(PENDING_ROUTER(tier));
+}
+
+void
+notif_wake_upkeep_at_commit(void)
+{
+	wake_note(PENDING_UPKEEP);
+}
+
+/* The callback is registered once per backend, never per transaction. */
+static void
+wake_note(uint32 bits)
+{
+	static bool registered = false;
+
+	if (notif_shared == NULL)
+		return;
+	if (!registered)
+	{
+		RegisterXactCallback(wake_at_xact_end, NULL);
+		registered = true;
+	}
+	wake_pending |= bits;
+}
+
+static void
+wake_at_xact_end(XactEvent event, void *arg)
+{
+	uint32		pending = wake_pending;
+
+	if (pending == 0)
+		return;
+
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PREPARE:
+
+			/*
+			 * A prepared transaction is visible at COMMIT PREPARED only, which
+			 * may be run by any backend: see utility_hook.c.
+			 */
+			wake_pending = 0;
+			return;
+		default:
+			return;
+	}
+
+	wake_pending = 0;
+	for (int tier = 0; tier < NOTIF_TIERS; tier++)
+	{
+		if (pending & PENDING_ROUTER(tier))
+			notif_wake_worker(MyDatabaseId, NOTIF_WORKER_ROUTER, tier);
+		if (pending & PENDING_DISPATCHER(tier))
+			notif_wake_worker(MyDatabaseId, NOTIF_WORKER_DISPATCHER, tier);
+	}
+	if (pending & PENDING_UPKEEP)
+	{
+		notif_wake_worker(MyDatabaseId, NOTIF_WORKER_UPKEEP, NOTIF_TIER_NONE);
+		notif_wake_launcher();
+	}
+}
+
+void
+notif_wake_worker(Oid database, NotifWorkerKind kind, int tier)
+{
+	NotifDatabaseSlot *slot;
+
+	if (notif_shared == NULL)
+		return;
+	slot = wake_find_database(database);
+	if (slot != NULL)
+		notif_wake_slot(&slot->workers[notif_worker_slot_index(kind, tier)]);
+}
+
+/*
+ * Looks without a lock: dboid is written once the database has a worker, and
+ * whoever is missed here starts with a scan of its own.
+ */
+static NotifDatabaseSlot *
+wake_find_database(Oid dboid)
+{
+	static int	last = 0;
+
+	if (!OidIsValid(dboid))
+		return NULL;
+	if (pg_atomic_read_u32(&notif_shared->databases[last].dboid) == dboid)
+		return &notif_shared->databases[last];
+	for (int i = 0; i < NOTIF_MAX_DATABASES; i++)
+	{
+		if (pg_atomic_read_u32(&notif_shared->databases[i].dboid) == dboid)
+		{
+			last = i;
+			return &notif_shared->databases[i];
+		}
+	}
+	return NULL;
+}
+
+void
+notif_wake_slot(NotifWorkerSlot *slot)
+{
+	pg_atomic_exchange_u32(&slot->wake, 1);
+
+	/* of many that wake it at once, one makes the system call */
+	if (pg_atomic_read_u32(&slot->asleep) != 0 &&
+		pg_atomic_exchange_u32(&slot->asleep, 0) != 0)
+		wake_procno(pg_atomic_read_u32(&slot->procno));
+}
+
+void
+notif_wake_launcher(void)
+{
+	if (notif_shared == NULL)
+		return;
+	pg_atomic_exchange_u32(&notif_shared->launcher_wake, 1);
+	notif_nudge_launcher();
+}
+
+void
+notif_nudge_launcher(void)
+{
+	if (notif_shared != NULL)
+		wake_procno(pg_atomic_read_u32(&notif_shared->launcher_procno));
+}
+
+/*
+ * The number may be stale by the time it is used: then some other process
+ * takes a turn of its loop for nothing, which every latch allows.
+ */
+static void
+wake_procno(uint32 procno)
+{
+	if (procno < ProcGlobal->allProcCount)
+		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
+}
+
+/*
+ * notif_private.wake(tier smallint): router, dispatcher and upkeep, at commit.
+ * For changes of configuration and of the instance, not for publishing.
+ */
+Datum
+notif_wake_sql(PG_FUNCTION_ARGS)
+{
+	int			tier = PG_GETARG_INT16(0);
+
+	if (tier < 0 || tier >= NOTIF_TIERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid tier: %d", tier)));
+	wake_note(PENDING_ROUTER(tier) | PENDING_DISPATCHER(tier) | PENDING_UPKEEP);
+	PG_RETURN_VOID();
+}
+
+/* Wakes this database's upkeep and the launcher, at commit. */
+Datum
+notif_wake_upkeep_sql(PG_FUNCTION_ARGS)
+{
+	notif_wake_upkeep_at_commit();
+	PG_RETURN_VOID();
+}
