@@ -34,5 +34,6 @@ CREATE TYPE notif_private.attempt AS (
 	type_id		integer,
 	recipient	bigint,
 	endpoint	bigint,
-	expires_at	timestamptz
+	expires_at	timestamptz,
+	charged		boolean			-- rate limits have been charged for it
 );

@@ -42,7 +42,8 @@ CREATE TABLE notif_private.schedule_@TIER@ (
 	recipient	bigint NOT NULL,
 	endpoint	bigint NOT NULL,
 	event		uuid NOT NULL,
-	expires_at	timestamptz NOT NULL
+	expires_at	timestamptz NOT NULL,
+	charged		boolean NOT NULL
 ) PARTITION BY RANGE (part);
 
 -- Positions.  role 0: the router's window of events; 1: an expansion (key is the

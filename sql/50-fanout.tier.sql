@@ -1,0 +1,88 @@
+-- Fanout of tier @TIER@: events times recipients become inbox rows and attempts.
+
+CREATE FUNCTION notif_private.turn_@TIER@() RETURNS bigint
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN coalesce((SELECT t.turn FROM notif_private.turn_@TIER@ t ORDER BY t.turn DESC LIMIT 1), 0);
+END
+$$;
+COMMENT ON FUNCTION notif_private.turn_@TIER@() IS
+	'How often the rings of the tier have been turned: the slot in use is this modulo their size.';
+
+-- p_recipients NULL: each event's own list.  Not NULL: these recipients, for the
+-- one event given.  The chain of laterals is the plan: one index probe each.
+CREATE FUNCTION notif_private.fanout_@TIER@(p_turn bigint, p_ord bigint, p_events uuid[], p_recipients bigint[])
+	RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET jit = off AS $$
+DECLARE
+	v_attempts	bigint;
+	v_now		constant timestamptz := notif.now();
+	v_inc		constant smallint := notif_private.current_incarnation();
+BEGIN
+	WITH pair AS MATERIALIZED (
+		SELECT ev.id AS event, ev.type_id, ev.expires_at, ty.retention, ty.push, ty.inbox,
+			   a.recipient, rc.active, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
+			   row_number() OVER () AS n
+		  FROM unnest(p_events) WITH ORDINALITY i(id, nth)
+		 CROSS JOIN LATERAL (
+			SELECT e.id, e.type_id, e.recipients, e.channels, e.expires_at
+			  FROM notif_private.event e WHERE e.id = i.id OFFSET 0) ev
+		 CROSS JOIN LATERAL (
+			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
+				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, c.retention
+			  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
+			 WHERE t.id = ev.type_id OFFSET 0) ty
+		 CROSS JOIN LATERAL unnest(coalesce(p_recipients, ev.recipients)) a(recipient)
+		  LEFT JOIN LATERAL (
+			SELECT r.active FROM notif_private.recipient r WHERE r.id = a.recipient OFFSET 0) rc ON true
+		  LEFT JOIN LATERAL (
+			SELECT p.id AS endpoint, row_number() OVER () AS nth,
+				   (SELECT app.route_id FROM notif_private.app WHERE app.id = p.app_id) AS lane
+			  FROM notif_private.endpoint p
+			 WHERE p.recipient_id = a.recipient AND p.state = 'active' AND ty.push AND rc.active OFFSET 0) ep ON true
+	),
+	inboxed AS (
+		INSERT INTO notif_private.inbox (id, recipient, event, type_id)
+		SELECT notif_private.item_id(p.event, p.recipient), p.recipient, p.event, p.type_id
+		  FROM pair p WHERE p.inbox AND p.active AND p.nth = 1
+	),
+	queued AS (
+		INSERT INTO notif_private.outbox_@TIER@ (ring, incarnation, lane, delivery, slot, attempt, tries, type_id, ord,
+												 recipient, endpoint, event, expires_at)
+		SELECT p_turn % 16, v_inc, p.lane, notif_private.delivery_id(p.event, p.endpoint),
+			   hashint8(p.recipient) & 63, 1, 0, p.type_id, p_ord + p.n, p.recipient, p.endpoint, p.event, p.expires_at
+		  FROM pair p WHERE p.lane IS NOT NULL
+		RETURNING lane
+	),
+	stopped AS (
+		INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, state, terminal, reason, event, type_id,
+										   recipient, endpoint, tries, ord, expires_at, at)
+		SELECT CASE WHEN p.endpoint IS NULL THEN notif_private.item_id(p.event, p.recipient)
+					ELSE notif_private.delivery_id(p.event, p.endpoint) END,
+			   0, p.retention, @TIERNO@,
+			   CASE WHEN p.endpoint IS NOT NULL THEN 'failed' ELSE 'suppressed' END::notif.outcome_state, true,
+			   CASE WHEN p.active IS NOT TRUE THEN 'recipient_inactive'
+					WHEN p.endpoint IS NULL THEN 'no_endpoint' ELSE 'no_route' END,
+			   p.event, p.type_id, p.recipient, p.endpoint, 0, p_ord + p.n, p.expires_at, v_now
+		  FROM pair p WHERE p.lane IS NULL AND (p.push OR p.active IS NOT TRUE)
+		RETURNING state
+	),
+	told AS (
+		INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
+		SELECT p_turn % 4, t.lane, s.state, t.n
+		  FROM (SELECT q.lane, count(*) AS n FROM queued q GROUP BY q.lane) t
+		 CROSS JOIN (VALUES ('expanded'::notif_private.tally_state), ('open')) s(state)
+		UNION ALL
+		SELECT p_turn % 4, 0, s.state, t.n
+		  FROM (SELECT o.state, count(*) AS n FROM stopped o GROUP BY o.state) t
+		 CROSS JOIN LATERAL (VALUES ('expanded'::notif_private.tally_state),
+									(t.state::text::notif_private.tally_state)) s(state)
+	)
+	SELECT count(*) INTO v_attempts FROM queued;
+	RETURN v_attempts;
+END
+$$;
+COMMENT ON FUNCTION notif_private.fanout_@TIER@(bigint, bigint, uuid[], bigint[]) IS
+	'Expands events: inbox rows, attempts, and an outcome for whoever cannot be reached. Returns the number of attempts. The ids are derived, so that doing it again gives the same ones.';

@@ -1,0 +1,299 @@
+-- The router's steps of tier @TIER@.  Each call is one transaction of the router.
+
+-- Reads the next events after a position, at most p_limit, in (xid, id) order.
+CREATE FUNCTION notif_private.read_events_@TIER@(s_from pg_snapshot, s_to pg_snapshot, at_xid xid8, at_id uuid,
+												 p_limit integer)
+	RETURNS TABLE (id uuid, xid xid8, kind smallint, topic_id integer, audience integer)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET enable_sort = off SET jit = off AS $$
+DECLARE
+	v_inc	constant smallint := notif_private.current_incarnation();
+	v_max	constant xid8 := pg_snapshot_xmax(s_from);
+	v_found	integer := 0;
+	v_n		integer;
+	v_late	xid8;
+BEGIN
+	-- Transactions that were running at the window's start, by equality; all of
+	-- them lie below the range that follows.
+	IF at_xid IS NULL OR at_xid < v_max THEN
+		FOR v_late IN SELECT x FROM pg_snapshot_xip(s_from) x
+			WHERE pg_visible_in_snapshot(x, s_to) AND (at_xid IS NULL OR x >= at_xid) ORDER BY x LOOP
+			RETURN QUERY
+				SELECT e.id, e.xid, e.kind, e.topic_id, coalesce(cardinality(e.recipients), 0)
+				  FROM notif_private.event e
+				 WHERE e.tier = @TIERNO@ AND e.incarnation = v_inc AND e.xid = v_late
+				   AND e.id > CASE WHEN v_late = at_xid THEN at_id ELSE '00000000-0000-0000-0000-000000000000' END
+				 ORDER BY e.xid, e.id LIMIT p_limit - v_found;
+			GET DIAGNOSTICS v_n = ROW_COUNT;
+			v_found := v_found + v_n;
+			IF v_found >= p_limit THEN
+				RETURN;
+			END IF;
+		END LOOP;
+	END IF;
+	RETURN QUERY
+		SELECT e.id, e.xid, e.kind, e.topic_id, coalesce(cardinality(e.recipients), 0)
+		  FROM notif_private.event e
+		 WHERE e.tier = @TIERNO@ AND e.incarnation = v_inc
+		   AND e.xid >= v_max AND e.xid < pg_snapshot_xmax(s_to)
+		   AND (e.xid, e.id) > (coalesce(at_xid, v_max), coalesce(CASE WHEN at_xid >= v_max THEN at_id END,
+								'00000000-0000-0000-0000-000000000000'))
+		   AND pg_visible_in_snapshot(e.xid, s_to)
+		 ORDER BY e.xid, e.id LIMIT p_limit - v_found;
+END
+$$;
+COMMENT ON FUNCTION notif_private.read_events_@TIER@(pg_snapshot, pg_snapshot, xid8, uuid, integer) IS
+	'Events that became visible between two snapshots, after a position, in (xid, id) order.';
+
+-- Expands the small ones of a list of events, turns the others into expansions.
+CREATE FUNCTION notif_private.spread_@TIER@(p_turn bigint, p_seq bigint, p_ids uuid[], p_kinds smallint[],
+											p_topics integer[], p_audiences integer[], OUT attempts bigint, OUT expansions uuid[])
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	small	uuid[] := '{}';
+	redo	uuid;
+	-- ord: 2^20 numbers for each step of the router
+	base	bigint := p_seq * 1048576;
+BEGIN
+	expansions := '{}';
+	SELECT coalesce(array_agg(u.id ORDER BY u.n) FILTER (WHERE u.kind = 0 AND u.topic IS NULL AND u.audience <= 500), '{}'),
+		   coalesce(array_agg(u.id ORDER BY u.n) FILTER (WHERE u.kind = 0 AND (u.topic IS NOT NULL OR u.audience > 500)), '{}')
+	  INTO small, expansions
+	  FROM unnest(p_ids, p_kinds, p_topics, p_audiences) WITH ORDINALITY u(id, kind, topic, audience, n);
+	attempts := 0;
+	IF cardinality(small) > 0 THEN
+		attempts := notif_private.fanout_@TIER@(p_turn, base, small, NULL);
+	END IF;
+	INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, place)
+	SELECT p_turn % 4, 1, x, 1, 0 FROM unnest(expansions) x;
+	FOR redo IN SELECT u.id FROM unnest(p_ids, p_kinds) u(id, kind) WHERE u.kind = 1 LOOP
+		attempts := attempts + notif_private.redo_@TIER@(p_turn, base + 1000000, redo);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION notif_private.spread_@TIER@(bigint, bigint, uuid[], smallint[], integer[], integer[]) IS
+	'Expands events of at most 500 recipients at once; larger ones and topics become expansions, served round robin.';
+
+-- A command to try a dead delivery again.
+CREATE FUNCTION notif_private.redo_@TIER@(p_turn bigint, p_ord bigint, p_command uuid) RETURNS integer
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	cmd		record;
+	last	record;
+BEGIN
+	SELECT e.id, (e.data ->> 'delivery')::uuid AS delivery, e.expires_at INTO cmd
+	  FROM notif_private.event e WHERE e.id = p_command;
+	SELECT o.* INTO last FROM notif_private.outcome o
+	 WHERE o.delivery = cmd.delivery ORDER BY o.attempt DESC LIMIT 1;
+	-- Two commands for one delivery: the second finds nothing to do.
+	IF last.delivery IS NULL OR NOT last.terminal OR last.state NOT IN ('failed', 'expired', 'held')
+	   OR last.endpoint IS NULL OR last.attempt >= 32000 THEN
+		RETURN 0;
+	END IF;
+	IF EXISTS (SELECT FROM notif_private.outbox_@TIER@ o WHERE o.delivery = cmd.delivery AND o.attempt = last.attempt + 1) THEN
+		RETURN 0;
+	END IF;
+	INSERT INTO notif_private.outbox_@TIER@ (ring, incarnation, lane, delivery, slot, attempt, tries, type_id, ord,
+											 recipient, endpoint, event, expires_at)
+	SELECT p_turn % 16, notif_private.current_incarnation(), app.route_id, last.delivery,
+		   hashint8(last.recipient) & 63, last.attempt + 1, 0, last.type_id, p_ord, last.recipient, last.endpoint,
+		   last.event, cmd.expires_at
+	  FROM notif_private.endpoint p JOIN notif_private.app ON app.id = p.app_id
+	 WHERE p.id = last.endpoint AND app.route_id IS NOT NULL;
+	IF NOT FOUND THEN
+		RETURN 0;
+	END IF;
+	INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
+	SELECT p_turn % 4, o.lane, s.state, 1
+	  FROM notif_private.outbox_@TIER@ o
+	 CROSS JOIN (VALUES ('expanded'::notif_private.tally_state), ('open')) s(state)
+	 WHERE o.ring = p_turn % 16 AND o.delivery = last.delivery AND o.attempt = last.attempt + 1;
+	RETURN 1;
+END
+$$;
+COMMENT ON FUNCTION notif_private.redo_@TIER@(bigint, bigint, uuid) IS
+	'Carries out a redeliver command: a new generation of a delivery that had ended in failed, expired or held. Returns the number of attempts filed.';
+
+CREATE FUNCTION notif_private.worker_route_@TIER@(p_limit integer, OUT events integer, OUT attempts bigint,
+												  OUT more boolean, OUT expansions uuid[])
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	at			record;
+	v_turn		constant bigint := notif_private.turn_@TIER@();
+	v_to		pg_snapshot;
+	ids			uuid[];
+	xids		xid8[];
+	kinds		smallint[];
+	topics		integer[];
+	audiences	integer[];
+	v_seq		bigint;
+	last_xid	xid8;
+	last_id		uuid;
+	bulk_key	uuid;
+BEGIN
+	events := 0; attempts := 0; more := false; expansions := '{}';
+	IF notif_private.is_paused('tier', '@TIER@') THEN
+		RETURN;
+	END IF;
+	SELECT c.ring, c.seq, c.s_from, c.s_to, c.xid, c.id INTO at
+	  FROM notif_private.cursor_@TIER@ c WHERE c.role = 0 AND c.lane = 0
+	   AND c.key = '00000000-0000-0000-0000-000000000000'
+	 ORDER BY c.seq DESC LIMIT 1;
+	IF NOT FOUND THEN
+		SELECT v_turn % 4 AS ring, 0::bigint AS seq, '1:1:'::pg_snapshot AS s_from, NULL::pg_snapshot AS s_to,
+			   NULL::xid8 AS xid, NULL::uuid AS id INTO at;
+	END IF;
+	v_seq := at.seq + 1;
+	-- The window's end is fixed before anything is read.
+	v_to := coalesce(at.s_to, pg_current_snapshot());
+	SELECT array_agg(e.id), array_agg(e.xid), array_agg(e.kind), array_agg(e.topic_id), array_agg(e.audience)
+	  INTO ids, xids, kinds, topics, audiences
+	  FROM (SELECT r.*, sum(least(r.audience, 500)) OVER (ROWS UNBOUNDED PRECEDING) AS upto, row_number() OVER () AS n
+			  FROM notif_private.read_events_@TIER@(at.s_from, v_to, at.xid, at.id, least(p_limit, 500)) r) e
+	 WHERE e.upto <= p_limit OR e.n = 1;
+	events := coalesce(cardinality(ids), 0);
+	IF events = 0 THEN
+		-- The window is used up.  Nothing is written unless something was read in
+		-- it, the ring has turned, or the old start has become far to scan from.
+		IF at.s_to IS NOT NULL OR at.ring <> v_turn % 4
+		   OR pg_snapshot_xmax(v_to)::text::numeric - pg_snapshot_xmax(at.s_from)::text::numeric > 1000000 THEN
+			INSERT INTO notif_private.cursor_@TIER@ (ring, role, seq, s_from) VALUES (v_turn % 4, 0, v_seq, v_to);
+			more := at.s_to IS NOT NULL;
+		END IF;
+		RETURN;
+	END IF;
+	last_xid := xids[events];
+	last_id := ids[events];
+	SELECT s.attempts, s.expansions INTO attempts, expansions
+	  FROM notif_private.spread_@TIER@(v_turn, v_seq, ids, kinds, topics, audiences) s;
+	-- One transaction fills a whole chunk: the rest of it is served round robin,
+	-- so that whoever published after it does not wait for it.
+	IF events >= least(p_limit, 500) AND xids[1] = last_xid THEN
+		bulk_key := notif_private.item_id(ids[1], 0);
+		INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, xid, id)
+		VALUES (v_turn % 4, 1, bulk_key, 1, last_xid, last_id);
+		expansions := expansions || bulk_key;
+		last_id := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+	END IF;
+	INSERT INTO notif_private.cursor_@TIER@ (ring, role, seq, s_from, s_to, xid, id)
+	VALUES (v_turn % 4, 0, v_seq, at.s_from, v_to, last_xid, last_id);
+	more := true;
+END
+$$;
+COMMENT ON FUNCTION notif_private.worker_route_@TIER@(integer) IS
+	'One step of the router: consumes the next chunk of its window of events and moves the cursor, in the caller''s transaction. more: call again at once. expansions: keys that worker_expand must now serve.';
+
+CREATE FUNCTION notif_private.worker_expansions_@TIER@() RETURNS SETOF uuid
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY
+		SELECT x.key FROM (SELECT DISTINCT ON (c.key) c.key, c.done FROM notif_private.cursor_@TIER@ c
+							WHERE c.role = 1 ORDER BY c.key, c.seq DESC) x
+		 WHERE NOT x.done ORDER BY x.key;
+END
+$$;
+COMMENT ON FUNCTION notif_private.worker_expansions_@TIER@() IS
+	'The expansions that are not finished; the router reads them once, at its start.';
+
+CREATE FUNCTION notif_private.worker_expand_@TIER@(p_key uuid, p_limit integer, OUT attempts bigint, OUT done boolean,
+												   OUT expansions uuid[])
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_sort = off SET jit = off AS $$
+DECLARE
+	at			record;
+	ev			record;
+	router		record;
+	v_turn		constant bigint := notif_private.turn_@TIER@();
+	people		bigint[];
+	ids			uuid[];
+	kinds		smallint[];
+	topics		integer[];
+	audiences	integer[];
+	v_ord		bigint;
+BEGIN
+	attempts := 0; done := false; expansions := '{}';
+	IF notif_private.is_paused('tier', '@TIER@') THEN
+		RETURN;
+	END IF;
+	SELECT c.ring, c.seq, c.xid, c.id, c.place, c.count, c.done INTO at
+	  FROM notif_private.cursor_@TIER@ c WHERE c.role = 1 AND c.lane = 0 AND c.key = p_key ORDER BY c.seq DESC LIMIT 1;
+	IF NOT FOUND OR at.done THEN
+		done := true;
+		RETURN;
+	END IF;
+	-- ord follows the router's own steps; an expansion's chunks share one.
+	SELECT c.seq INTO router FROM notif_private.cursor_@TIER@ c WHERE c.role = 0 AND c.lane = 0
+	   AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
+	v_ord := router.seq * 1048576 + 500000;
+
+	IF at.xid IS NOT NULL THEN
+		-- The rest of a large transaction.
+		SELECT array_agg(e.id), array_agg(e.kind), array_agg(e.topic_id), array_agg(e.audience)
+		  INTO ids, kinds, topics, audiences
+		  FROM (SELECT r.*, sum(least(r.audience, 500)) OVER (ROWS UNBOUNDED PRECEDING) AS upto, row_number() OVER () AS n
+				  FROM (SELECT e.id, e.kind, e.topic_id, coalesce(cardinality(e.recipients), 0) AS audience
+						  FROM notif_private.event e
+						 WHERE e.tier = @TIERNO@ AND e.incarnation = notif_private.current_incarnation()
+						   AND e.xid = at.xid AND e.id > at.id
+						 ORDER BY e.xid, e.id LIMIT least(p_limit, 500)) r) e
+		 WHERE e.upto <= p_limit OR e.n = 1;
+		done := coalesce(cardinality(ids), 0) = 0;
+		IF NOT done THEN
+			SELECT s.attempts, s.expansions INTO attempts, expansions
+			  FROM notif_private.spread_@TIER@(v_turn, router.seq, ids, kinds, topics, audiences) s;
+		END IF;
+		INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, xid, id, count, done)
+		VALUES (v_turn % 4, 1, p_key, at.seq + 1, at.xid, coalesce(ids[cardinality(ids)], at.id),
+				at.count + coalesce(cardinality(ids), 0), done);
+		RETURN;
+	END IF;
+
+	SELECT e.id, e.topic_id, e.type_id, e.expires_at, cardinality(e.recipients) AS listed, t.category,
+		   CASE WHEN e.topic_id IS NULL THEN e.recipients[at.place + 1 : at.place + p_limit] END AS slice
+	  INTO ev
+	  FROM notif_private.event e JOIN notif_private.type t ON t.id = e.type_id WHERE e.id = p_key;
+	IF ev.topic_id IS NULL THEN
+		people := ev.slice;
+		at.place := at.place + coalesce(cardinality(people), 0);
+		done := at.place >= coalesce(ev.listed, 0);
+	ELSE
+		SELECT array_agg(s.recipient_id) INTO people
+		  FROM (SELECT s.recipient_id FROM notif_private.subscription s
+				 WHERE s.topic_id = ev.topic_id AND s.recipient_id > at.place
+				 ORDER BY s.topic_id, s.recipient_id LIMIT p_limit) s;
+		done := coalesce(cardinality(people), 0) < p_limit;
+		at.place := coalesce(people[cardinality(people)], at.place);
+	END IF;
+	IF EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = p_key) THEN
+		-- Nothing more of a cancelled event is expanded.
+		done := true;
+		IF at.count = 0 THEN
+			PERFORM notif_private.event_outcome_@TIER@(v_turn, ev.id, ev.type_id, 'cancelled', 'cancelled');
+		END IF;
+	ELSIF coalesce(cardinality(people), 0) > 0 THEN
+		attempts := notif_private.fanout_@TIER@(v_turn, v_ord, ARRAY[p_key], people);
+	ELSIF at.count = 0 THEN
+		PERFORM notif_private.event_outcome_@TIER@(v_turn, ev.id, ev.type_id, 'suppressed', 'no_audience');
+	END IF;
+	INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, place, count, done)
+	VALUES (v_turn % 4, 1, p_key, at.seq + 1, at.place, at.count + coalesce(cardinality(people), 0), done);
+END
+$$;
+COMMENT ON FUNCTION notif_private.worker_expand_@TIER@(uuid, integer) IS
+	'One chunk of an expansion: the next recipients of a large event, or the next events of a large transaction, position and rows in the caller''s transaction.';
+
+CREATE FUNCTION notif_private.event_outcome_@TIER@(p_turn bigint, p_event uuid, p_type integer,
+												   p_state notif.outcome_state, p_reason text) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, state, terminal, reason, event, type_id, tries, at)
+	SELECT p_event, 0, c.retention, @TIERNO@, p_state, true, p_reason, p_event, p_type, 0, notif.now()
+	  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category WHERE t.id = p_type;
+	INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
+	VALUES (p_turn % 4, 0, 'expanded', 1), (p_turn % 4, 0, p_state::text::notif_private.tally_state, 1);
+END
+$$;
+COMMENT ON FUNCTION notif_private.event_outcome_@TIER@(bigint, uuid, integer, notif.outcome_state, text) IS
+	'Writes the one outcome of an event that has no delivery.';

@@ -1,0 +1,285 @@
+-- The claim of tier @TIER@: read a batch, pass it through the gates, commit it to a
+-- flight.  No gate is a WHERE: every attempt read leaves with a verdict, and that
+-- is asserted.
+
+-- The lanes of the tier that may be read.
+CREATE FUNCTION notif_private.worker_lanes_@TIER@()
+	RETURNS TABLE (lane integer, provider integer)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY
+		SELECT r.id, p.id
+		  FROM notif_private.route r
+		  LEFT JOIN LATERAL (
+			SELECT p.id FROM unnest(r.providers) WITH ORDINALITY u(name, nth)
+			  JOIN notif_private.provider p ON p.name = u.name
+			 WHERE p.enabled AND NOT notif_private.is_paused('provider', p.name)
+			 ORDER BY u.nth LIMIT 1) p ON true
+		 WHERE NOT notif_private.is_paused('tier', '@TIER@')
+		 ORDER BY r.id;
+END
+$$;
+COMMENT ON FUNCTION notif_private.worker_lanes_@TIER@() IS
+	'The routes of the tier and the provider that carries each now: the first one enabled and not paused, NULL if there is none. Empty while the tier is paused.';
+
+-- The gates and the flight, for a batch already read.
+CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worker bigint, p_flight bigint,
+										  p_batch notif_private.attempt[], p_horizon timestamptz)
+	RETURNS TABLE (delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
+				   recipient bigint, endpoint bigint, expires_at timestamptz, address text, ref text, locale text,
+				   attributes text)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET jit = off AS $$
+DECLARE
+	v_now		constant timestamptz := notif.now();
+	v_inc		constant smallint := notif_private.current_incarnation();
+	v_limits	bigint[];
+	v_lower		timestamptz;
+	v_upper		timestamptz;
+BEGIN
+	SELECT array_agg(x.v ORDER BY l.id, x.n) INTO v_limits
+	  FROM notif_private.rate_limit l
+	 CROSS JOIN LATERAL (VALUES (1, l.id::bigint), (2, l.max_count),
+						 (3, (extract(epoch FROM l.per) * 1000)::bigint)) x(n, v);
+	SELECT b.lower, b.upper INTO v_lower, v_upper
+	  FROM notif_private.schedule_bounds('notif_private.schedule_@TIER@') b;
+	RETURN QUERY
+	WITH batch AS MATERIALIZED (
+		SELECT b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
+			   ep.address, rc.ref, rc.locale, rc.attributes, ty.retention,
+			   CASE WHEN cn.found THEN 'cancelled:cancel'
+					WHEN b.expires_at <= v_now THEN 'expired:expired'
+					WHEN ty.enabled IS NOT TRUE THEN 'suppressed:type_disabled'
+					WHEN rc.active IS NOT TRUE THEN 'suppressed:recipient_inactive'
+					WHEN ep.state IS NULL THEN 'suppressed:endpoint_unknown'
+					WHEN ep.state <> 'active' THEN 'suppressed:endpoint_' || ep.state::text
+			   END AS stop,
+			   -- charged once per delivery: later attempts pass free
+			   b.charged, v_limits IS NOT NULL AND NOT b.charged AND ty.rate_limited AS limited
+		  FROM unnest(p_batch) b
+		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c WHERE c.event = b.event OFFSET 0) cn ON true
+		  LEFT JOIN LATERAL (SELECT t.enabled, c.rate_limited, c.retention
+							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
+							  WHERE t.id = b.type_id OFFSET 0) ty ON true
+		  LEFT JOIN LATERAL (SELECT e.state, e.address FROM notif_private.endpoint e WHERE e.id = b.endpoint OFFSET 0) ep ON true
+		  LEFT JOIN LATERAL (SELECT r.active, r.ref, r.locale, r.attributes::text AS attributes
+							   FROM notif_private.recipient r WHERE r.id = b.recipient OFFSET 0) rc ON true
+	),
+	asked AS MATERIALIZED (
+		SELECT x.*,
+			   dense_rank() OVER (PARTITION BY x.charge ORDER BY x.recipient) AS person,
+			   row_number() OVER (PARTITION BY x.charge, x.recipient ORDER BY x.ord, x.delivery) AS nth
+		  FROM (SELECT b.*, b.limited AND b.stop IS NULL AS charge FROM batch b) x
+	),
+	-- In recipient order, so that two claims never deadlock; creates missing rows.
+	charged AS (
+		INSERT INTO notif_private.rate (recipient_id, critical, wanted, state)
+		SELECT a.recipient, @TIERNO@ = 0, count(*), notif_private.rate_charge(NULL, v_limits, v_now, count(*)::integer)
+		  FROM asked a WHERE a.charge GROUP BY a.recipient ORDER BY a.recipient
+		ON CONFLICT (recipient_id, critical) DO UPDATE
+		   SET wanted = excluded.wanted,
+			   state = notif_private.rate_charge(rate.state, v_limits, v_now, excluded.wanted)
+		RETURNING recipient_id, state
+	),
+	-- The k-th person asked for is the k-th answer: no join for a planner to flip.
+	granted AS MATERIALIZED (
+		SELECT array_agg(notif_private.rate_granted(c.state) ORDER BY c.recipient_id) AS n,
+			   array_agg(notif_private.rate_layer(c.state) ORDER BY c.recipient_id) AS layer,
+			   array_agg(notif_private.rate_retry_at(c.state) ORDER BY c.recipient_id) AS retry_at
+		  FROM charged c
+	),
+	judged AS MATERIALIZED (
+		SELECT a.*, l.name AS limit_name,
+			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 1)
+					WHEN NOT a.charge OR a.nth <= g.n[a.person] THEN 'flight'
+					WHEN l.action = 'defer' AND g.retry_at[a.person] < a.expires_at THEN 'deferred'
+					ELSE 'suppressed' END AS verdict,
+			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 2)
+					WHEN NOT a.charge OR a.nth <= g.n[a.person] THEN NULL
+					ELSE 'rate_limited:' || coalesce(l.name, '?') END AS reason,
+			   greatest(g.retry_at[a.person], p_horizon) + interval '1 microsecond' AS next_at
+		  FROM asked a
+		 CROSS JOIN granted g
+		  LEFT JOIN LATERAL (SELECT r.name, r.action FROM notif_private.rate_limit r
+							  WHERE a.charge AND a.nth > g.n[a.person] AND r.id = g.layer[a.person] OFFSET 0) l ON true
+	),
+	stopped AS (
+		INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, lane, state, terminal, reason, event, type_id,
+										   recipient, endpoint, tries, ord, expires_at, next_at, at)
+		SELECT j.delivery, j.attempt, j.retention, @TIERNO@, p_lane, j.verdict::notif.outcome_state,
+			   j.verdict <> 'deferred', j.reason, j.event, j.type_id, j.recipient, j.endpoint, j.tries, j.ord, j.expires_at,
+			   CASE WHEN j.verdict = 'deferred' THEN j.next_at END, v_now
+		  FROM judged j WHERE j.verdict <> 'flight'
+		RETURNING outcome.state
+	),
+	refiled AS (
+		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
+												   recipient, endpoint, event, expires_at, charged)
+		SELECT greatest(least(j.next_at, v_upper), v_lower), v_inc, p_lane, j.next_at, j.delivery, hashint8(j.recipient) & 63,
+			   -- tries stays: a deferral is not an attempt
+			   j.attempt + 1, j.tries, j.type_id, j.ord, j.recipient, j.endpoint, j.event, j.expires_at, false
+		  FROM judged j WHERE j.verdict = 'deferred'
+		RETURNING 1
+	),
+	flown AS (
+		INSERT INTO notif_private.flight_@TIER@ (ring, worker, flight, closed, lane, attempts)
+		SELECT p_turn % 4, p_worker, p_flight, false, p_lane, f.attempts
+		  FROM (SELECT array_agg((j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
+								  j.expires_at, true)::notif_private.attempt) AS attempts
+				  FROM judged j WHERE j.verdict = 'flight') f
+		 WHERE f.attempts IS NOT NULL
+		RETURNING cardinality(flight_@TIER@.attempts) AS n
+	),
+	told AS (
+		INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
+		SELECT p_turn % 4, p_lane, t.state, t.n
+		  FROM (SELECT 'open'::notif_private.tally_state AS state,
+					   (SELECT count(*) FROM refiled) - cardinality(p_batch) AS n
+				UNION ALL
+				SELECT 'in_flight', coalesce((SELECT f.n FROM flown f), 0)
+				UNION ALL
+				SELECT s.state::text::notif_private.tally_state, count(*) FROM stopped s
+				 WHERE s.state <> 'deferred' GROUP BY s.state) t
+		 WHERE t.n <> 0
+	),
+	proof AS MATERIALIZED (
+		SELECT notif_private.assert_conserved(cardinality(p_batch), coalesce((SELECT f.n FROM flown f), 0),
+											  (SELECT count(*) FROM stopped) - (SELECT count(*) FROM refiled),
+											  (SELECT count(*) FROM refiled)) AS held
+	)
+	SELECT j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint, j.expires_at,
+		   j.address, j.ref, j.locale, j.attributes
+	  FROM proof CROSS JOIN judged j
+	 WHERE proof.held AND j.verdict = 'flight'
+	 ORDER BY j.ord;
+END
+$$;
+COMMENT ON FUNCTION notif_private.gate_@TIER@(bigint, integer, bigint, bigint, notif_private.attempt[], timestamptz) IS
+	'Passes a batch through the gates in their order, charges rate limits last, writes outcomes, deferrals and the flight, asserts that nothing vanished, and returns what is to be sent.';
+
+CREATE FUNCTION notif_private.worker_claim_@TIER@(p_lane integer, p_limit integer, p_worker bigint, p_flight bigint)
+	RETURNS TABLE (delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
+				   recipient bigint, endpoint bigint, expires_at timestamptz, address text, ref text, locale text,
+				   attributes text)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET enable_sort = off SET jit = off AS $$
+DECLARE
+	at			record;
+	hz			record;
+	v_turn		constant bigint := notif_private.turn_@TIER@();
+	v_inc		constant smallint := notif_private.current_incarnation();
+	v_now		constant timestamptz := notif.now();
+	v_to		pg_snapshot;
+	v_max		xid8;
+	v_late		xid8;
+	v_batch		notif_private.attempt[] := '{}';
+	v_more		notif_private.attempt[];
+	v_xid		xid8;
+	v_due		timestamptz;
+	v_id		uuid;
+BEGIN
+	-- What was due later and is due now, first.
+	SELECT c.ring, c.seq, c.due, c.id INTO hz FROM notif_private.cursor_@TIER@ c
+	 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
+	SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint,
+					  s.expires_at, s.charged)::notif_private.attempt ORDER BY s.due_at, s.delivery),
+		   (array_agg(s.due_at ORDER BY s.due_at DESC, s.delivery DESC))[1],
+		   (array_agg(s.delivery ORDER BY s.due_at DESC, s.delivery DESC))[1]
+	  INTO v_more, v_due, v_id
+	  FROM (SELECT s.* FROM notif_private.schedule_@TIER@ s
+			 WHERE s.lane = p_lane AND s.due_at <= v_now
+			   AND (s.due_at, s.delivery) > (coalesce(hz.due, '-infinity'), coalesce(hz.id, '00000000-0000-0000-0000-000000000000'))
+			 ORDER BY s.due_at, s.delivery LIMIT p_limit) s;
+	IF v_due IS NOT NULL OR (hz.ring IS NOT NULL AND hz.ring <> v_turn % 4) THEN
+		INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, due, id)
+		VALUES (v_turn % 4, 3, p_lane, coalesce(hz.seq, 0) + 1, coalesce(v_due, hz.due), coalesce(v_id, hz.id));
+	END IF;
+	v_batch := coalesce(v_more, '{}');
+	v_due := coalesce(v_due, hz.due);
+
+	-- Then the window of the outbox.
+	SELECT c.ring, c.seq, c.s_from, c.s_to, c.xid, c.id INTO at FROM notif_private.cursor_@TIER@ c
+	 WHERE c.role = 2 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
+	IF NOT FOUND THEN
+		SELECT v_turn % 4 AS ring, 0::bigint AS seq, '1:1:'::pg_snapshot AS s_from, NULL::pg_snapshot AS s_to,
+			   NULL::xid8 AS xid, NULL::uuid AS id INTO at;
+	END IF;
+	IF cardinality(v_batch) < p_limit THEN
+		v_to := coalesce(at.s_to, pg_current_snapshot());
+		v_max := pg_snapshot_xmax(at.s_from);
+		v_id := NULL;
+		IF at.xid IS NULL OR at.xid < v_max THEN
+			FOR v_late IN SELECT x FROM pg_snapshot_xip(at.s_from) x
+				WHERE pg_visible_in_snapshot(x, v_to) AND (at.xid IS NULL OR x >= at.xid) ORDER BY x LOOP
+				SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
+								  o.expires_at, false)::notif_private.attempt),
+					   max(o.delivery::text)::uuid
+				  INTO v_more, v_id
+				  FROM (SELECT o.* FROM notif_private.outbox_@TIER@ o
+						 WHERE o.lane = p_lane AND o.incarnation = v_inc AND o.xid = v_late
+						   AND o.delivery > CASE WHEN v_late = at.xid THEN at.id ELSE '00000000-0000-0000-0000-000000000000' END
+						 ORDER BY o.xid, o.delivery LIMIT p_limit - cardinality(v_batch)) o;
+				IF v_more IS NOT NULL THEN
+					v_batch := v_batch || v_more;
+					at.xid := v_late;
+					at.id := v_id;
+				END IF;
+				EXIT WHEN cardinality(v_batch) >= p_limit;
+			END LOOP;
+		END IF;
+		IF cardinality(v_batch) < p_limit THEN
+			SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
+							  o.expires_at, false)::notif_private.attempt ORDER BY o.n),
+				   (array_agg(o.xid ORDER BY o.n DESC))[1], (array_agg(o.delivery ORDER BY o.n DESC))[1]
+			  INTO v_more, v_xid, v_id
+			  FROM (SELECT o.*, row_number() OVER () AS n FROM notif_private.outbox_@TIER@ o
+					 WHERE o.lane = p_lane AND o.incarnation = v_inc
+					   AND o.xid >= v_max AND o.xid < pg_snapshot_xmax(v_to)
+					   AND (o.xid, o.delivery) > (coalesce(at.xid, v_max), coalesce(CASE WHEN at.xid >= v_max THEN at.id END,
+												  '00000000-0000-0000-0000-000000000000'))
+					   AND pg_visible_in_snapshot(o.xid, v_to)
+					 ORDER BY o.xid, o.delivery LIMIT p_limit - cardinality(v_batch)) o;
+			IF v_more IS NOT NULL THEN
+				v_batch := v_batch || v_more;
+				at.xid := v_xid;
+				at.id := v_id;
+			END IF;
+		END IF;
+		-- Not filled: the window is used up and the next one starts at its end.
+		IF cardinality(v_batch) < p_limit THEN
+			IF v_id IS NOT NULL OR at.s_to IS NOT NULL OR at.ring <> v_turn % 4
+			   OR pg_snapshot_xmax(v_to)::text::numeric - v_max::text::numeric > 1000000 THEN
+				INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, s_from)
+				VALUES (v_turn % 4, 2, p_lane, at.seq + 1, v_to);
+			END IF;
+		ELSE
+			INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, s_from, s_to, xid, id)
+			VALUES (v_turn % 4, 2, p_lane, at.seq + 1, at.s_from, v_to, at.xid, at.id);
+		END IF;
+	END IF;
+	IF cardinality(v_batch) > 0 THEN
+		RETURN QUERY SELECT * FROM notif_private.gate_@TIER@(v_turn, p_lane, p_worker, p_flight, v_batch, v_due);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, bigint) IS
+	'Takes up to p_limit attempts of a lane through the gates into flight p_flight of dispatcher p_worker, moving the lane''s cursors in the same transaction. Returns what is to be sent once that has committed.';
+
+CREATE FUNCTION notif_private.worker_next_due_@TIER@(p_lane integer) RETURNS timestamptz
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
+	SET jit = off AS $$
+DECLARE
+	hz	record;
+BEGIN
+	SELECT c.due, c.id INTO hz FROM notif_private.cursor_@TIER@ c
+	 WHERE c.role = 3 AND c.lane = p_lane ORDER BY c.seq DESC LIMIT 1;
+	RETURN (SELECT s.due_at FROM notif_private.schedule_@TIER@ s
+			 WHERE s.lane = p_lane
+			   AND (s.due_at, s.delivery) > (coalesce(hz.due, '-infinity'), coalesce(hz.id, '00000000-0000-0000-0000-000000000000'))
+			 ORDER BY s.due_at, s.delivery LIMIT 1);
+END
+$$;
+COMMENT ON FUNCTION notif_private.worker_next_due_@TIER@(integer) IS
+	'When the next scheduled attempt of a lane is due, NULL if none waits.';

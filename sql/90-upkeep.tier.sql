@@ -1,0 +1,192 @@
+-- Upkeep of tier @TIER@'s rings and schedule.  An exclusive lock is only ever taken
+-- on a child, for at most 5 ms of waiting; while any transaction that wrote there
+-- is open, a prepared one too, it cannot be had: that is the proof that nothing
+-- can still appear in the child.
+
+CREATE FUNCTION notif_private.unclaimed_@TIER@(p_child regclass) RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	lane_at	record;
+	held	boolean;
+	known	integer[] := '{}';
+BEGIN
+	FOR lane_at IN
+		SELECT r.id AS lane, c.* FROM notif_private.route r
+		LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.id FROM notif_private.cursor_@TIER@ q
+							WHERE q.role = 2 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
+	LOOP
+		known := known || lane_at.lane;
+		-- Anything below the window's xmin has been passed: the index skips it.
+		EXECUTE format('SELECT EXISTS (SELECT FROM %s o WHERE o.lane = $1 AND o.incarnation = $2 AND o.xid >= $3
+						AND NOT notif_private.passed(o.xid, o.delivery, $4, $5, $6, $7))', p_child)
+			INTO held
+			USING lane_at.lane, notif_private.current_incarnation(),
+				  coalesce(pg_snapshot_xmin(lane_at.s_from), '0'::xid8),
+				  lane_at.s_from, lane_at.s_to, lane_at.xid, lane_at.id;
+		IF held THEN
+			RETURN true;
+		END IF;
+	END LOOP;
+	EXECUTE format('SELECT EXISTS (SELECT FROM %s o WHERE o.incarnation <> $1)', p_child)
+		INTO held USING notif_private.current_incarnation();
+	RETURN held;
+END
+$$;
+COMMENT ON FUNCTION notif_private.unclaimed_@TIER@(regclass) IS
+	'Whether a slot of the outbox holds an attempt that no lane''s cursor has passed.';
+
+CREATE FUNCTION notif_private.empty_slot_@TIER@(p_turn bigint) RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' SET jit = off AS $$
+DECLARE
+	kind	text;
+	child	regclass;
+	held	boolean;
+BEGIN
+	FOREACH kind IN ARRAY ARRAY['outbox', 'cursor', 'flight', 'tally'] LOOP
+		child := format('notif_private.%s_@TIER@_%s', kind, p_turn % CASE kind WHEN 'outbox' THEN 16 ELSE 4 END);
+		CONTINUE WHEN pg_relation_size(child) = 0;
+		BEGIN
+			EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', child);
+		EXCEPTION WHEN lock_not_available THEN
+			RETURN false;
+		END;
+		CASE kind
+		WHEN 'outbox' THEN
+			held := notif_private.unclaimed_@TIER@(child);
+		WHEN 'cursor' THEN
+			-- A position that is not finished must have a newer copy elsewhere.
+			EXECUTE format('SELECT EXISTS (
+				SELECT FROM (SELECT DISTINCT ON (c.role, c.lane, c.key) c.role, c.lane, c.key, c.seq, c.done FROM %s c
+							  ORDER BY c.role, c.lane, c.key, c.seq DESC) o
+				 WHERE NOT o.done AND NOT EXISTS (SELECT FROM notif_private.cursor_@TIER@ n
+					WHERE n.role = o.role AND n.lane = o.lane AND n.key = o.key AND n.seq > o.seq))', child) INTO held;
+		WHEN 'flight' THEN
+			EXECUTE format('SELECT EXISTS (
+				SELECT FROM %s o WHERE NOT o.closed AND NOT EXISTS (SELECT FROM notif_private.flight_@TIER@ c
+					WHERE c.worker = o.worker AND c.flight = o.flight AND c.closed))', child) INTO held;
+		WHEN 'tally' THEN
+			EXECUTE format('INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
+				SELECT $1, t.lane, t.state, sum(t.n) FROM %s t GROUP BY t.lane, t.state HAVING sum(t.n) <> 0', child)
+				USING (p_turn + 3) % 4;		-- the slot in use, one turn before this one
+			held := false;
+		END CASE;
+		IF held THEN
+			RETURN false;
+		END IF;
+		EXECUTE format('TRUNCATE %s', child);
+	END LOOP;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION notif_private.empty_slot_@TIER@(bigint) IS
+	'Empties the slots that this turn would use. false: something there is in use or not finished; nothing is lost by trying later.';
+
+-- Turns the rings once the slots in use have grown and the next ones are empty.
+CREATE FUNCTION notif_private.turn_rings_@TIER@(p_bytes bigint) RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_turn	constant bigint := notif_private.turn_@TIER@();
+BEGIN
+	IF greatest(pg_relation_size(format('notif_private.outbox_@TIER@_%s', v_turn % 16)::regclass),
+				pg_relation_size(format('notif_private.cursor_@TIER@_%s', v_turn % 4)::regclass),
+				pg_total_relation_size(format('notif_private.flight_@TIER@_%s', v_turn % 4)::regclass),
+				pg_relation_size(format('notif_private.tally_@TIER@_%s', v_turn % 4)::regclass) * 16) < p_bytes THEN
+		RETURN false;
+	END IF;
+	IF NOT notif_private.empty_slot_@TIER@(v_turn + 1) THEN
+		RETURN false;
+	END IF;
+	INSERT INTO notif_private.turn_@TIER@ (turn) VALUES (v_turn + 1);
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION notif_private.turn_rings_@TIER@(bigint) IS
+	'Moves the tier on to the next ring slots if the ones in use hold more than p_bytes and the next can be emptied.';
+
+-- A schedule partition whose day is over and whose rows have all been taken.
+CREATE FUNCTION notif_private.empty_schedule_@TIER@() RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' SET jit = off SET timezone = 'UTC' AS $$
+DECLARE
+	part	record;
+	lane_at	record;
+	held	boolean;
+	did		boolean := false;
+BEGIN
+	FOR part IN SELECT p.child FROM notif_private.range_partition p
+				 WHERE p.parent = 'schedule_@TIER@' AND NOT p.detaching AND p.upper::timestamptz < clock_timestamp()
+				   AND pg_relation_size(p.child_oid) > 0 ORDER BY p.lower LOOP
+		BEGIN
+			EXECUTE format('LOCK TABLE notif_private.%I IN ACCESS EXCLUSIVE MODE', part.child);
+		EXCEPTION WHEN lock_not_available THEN
+			CONTINUE;
+		END;
+		held := false;
+		FOR lane_at IN SELECT r.id AS lane, c.due, c.id AS at_id FROM notif_private.route r
+						LEFT JOIN LATERAL (SELECT q.due, q.id FROM notif_private.cursor_@TIER@ q
+							WHERE q.role = 3 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true LOOP
+			EXECUTE format('SELECT EXISTS (SELECT FROM notif_private.%I s WHERE s.lane = $1 AND (s.due_at, s.delivery) > ($2, $3))', part.child)
+				INTO held USING lane_at.lane, coalesce(lane_at.due, '-infinity'),
+								coalesce(lane_at.at_id, '00000000-0000-0000-0000-000000000000');
+			EXIT WHEN held;
+		END LOOP;
+		CONTINUE WHEN held;
+		EXECUTE format('TRUNCATE notif_private.%I', part.child);
+		did := true;
+	END LOOP;
+	RETURN did;
+END
+$$;
+COMMENT ON FUNCTION notif_private.empty_schedule_@TIER@() IS
+	'Empties the schedule''s partitions of days that are over once every lane''s horizon has passed their rows.';
+
+-- Whether anything of the tier still needs an event older than p_before.
+CREATE FUNCTION notif_private.needs_@TIER@(p_child regclass, p_before uuid) RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	router	record;
+	held	boolean;
+BEGIN
+	SELECT c.s_from, c.s_to, c.xid, c.id INTO router FROM notif_private.cursor_@TIER@ c
+	 WHERE c.role = 0 AND c.lane = 0 AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
+	EXECUTE format('SELECT EXISTS (SELECT FROM %s e WHERE e.tier = @TIERNO@ AND
+					(e.incarnation = $1 AND e.xid >= $2 AND NOT notif_private.passed(e.xid, e.id, $3, $4, $5, $6)))', p_child)
+		INTO held USING notif_private.current_incarnation(), coalesce(pg_snapshot_xmin(router.s_from), '0'::xid8),
+						router.s_from, router.s_to, router.xid, router.id;
+	RETURN held
+		OR EXISTS (SELECT FROM (SELECT DISTINCT ON (c.key) c.key, c.xid, c.done FROM notif_private.cursor_@TIER@ c
+								 WHERE c.role = 1 ORDER BY c.key, c.seq DESC) x WHERE NOT x.done AND x.key < p_before)
+		OR EXISTS (SELECT FROM notif_private.flight_@TIER@ f CROSS JOIN LATERAL unnest(f.attempts) a
+					WHERE NOT f.closed AND a.event < p_before
+					  AND NOT EXISTS (SELECT FROM notif_private.flight_@TIER@ c
+									   WHERE c.worker = f.worker AND c.flight = f.flight AND c.closed))
+		OR EXISTS (SELECT FROM notif_private.route r
+					 LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.id FROM notif_private.cursor_@TIER@ q
+										 WHERE q.role = 2 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
+					 JOIN notif_private.outbox_@TIER@ o ON o.lane = r.id AND o.event < p_before
+					WHERE NOT notif_private.passed(o.xid, o.delivery, c.s_from, c.s_to, c.xid, c.id))
+		OR EXISTS (SELECT FROM notif_private.route r
+					 LEFT JOIN LATERAL (SELECT q.due, q.id FROM notif_private.cursor_@TIER@ q
+										 WHERE q.role = 3 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
+					 JOIN notif_private.schedule_@TIER@ s ON s.lane = r.id AND s.event < p_before
+					WHERE (s.due_at, s.delivery) > (coalesce(c.due, '-infinity'),
+													coalesce(c.id, '00000000-0000-0000-0000-000000000000')));
+END
+$$;
+COMMENT ON FUNCTION notif_private.needs_@TIER@(regclass, uuid) IS
+	'Whether the tier has an unrouted event in this partition, or open work on an event older than p_before.';
+
+-- Takes a dropped outcome partition out of the tally, so that a recount agrees.
+CREATE FUNCTION notif_private.forget_outcomes_@TIER@(p_child regclass) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+BEGIN
+	EXECUTE format('INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
+		SELECT $1, x.lane, s.state, -x.n
+		  FROM (SELECT coalesce(o.lane, 0) AS lane, o.state, count(*) AS n FROM %s o
+				 WHERE o.tier = @TIERNO@ AND o.terminal GROUP BY 1, 2) x
+		 CROSS JOIN LATERAL (VALUES (x.state::text::notif_private.tally_state),
+									(''expanded''::notif_private.tally_state)) s(state)', p_child)
+		USING notif_private.turn_@TIER@() % 4;
+END
+$$;
+COMMENT ON FUNCTION notif_private.forget_outcomes_@TIER@(regclass) IS
+	'Subtracts the terminal outcomes of a partition that is about to be emptied from the tally.';

@@ -1,0 +1,144 @@
+-- The steps of the upkeep worker.
+
+CREATE FUNCTION notif_private.expire_partition(p_retention interval, p_now timestamptz, OUT parent text, OUT child text)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' SET jit = off AS $$
+DECLARE
+	part	record;
+BEGIN
+	FOR part IN
+		SELECT p.* FROM notif_private.range_partition p
+		 WHERE NOT p.detaching AND p.parent IN ('event', 'outcome_standard', 'outcome_long', 'inbox')
+		   AND notif_private.uuid_time(p.upper::uuid) < p_now
+			   - CASE p.parent WHEN 'event' THEN p_retention WHEN 'inbox' THEN p_retention
+							   WHEN 'outcome_standard' THEN greatest(p_retention, interval '90 days')
+							   ELSE interval '7 years' END
+		 ORDER BY p.lower
+	LOOP
+		IF pg_relation_size(part.child_oid) > 0 THEN
+			BEGIN
+				EXECUTE format('LOCK TABLE notif_private.%I IN ACCESS EXCLUSIVE MODE', part.child);
+			EXCEPTION WHEN lock_not_available THEN
+				CONTINUE;
+			END;
+			IF part.parent = 'event' AND (notif_private.needs_critical(part.child_oid, part.upper::uuid)
+										  OR notif_private.needs_standard(part.child_oid, part.upper::uuid)
+										  OR notif_private.needs_bulk(part.child_oid, part.upper::uuid)) THEN
+				CONTINUE;
+			END IF;
+			IF part.parent LIKE 'outcome%' THEN
+				PERFORM notif_private.forget_outcomes_critical(part.child_oid);
+				PERFORM notif_private.forget_outcomes_standard(part.child_oid);
+				PERFORM notif_private.forget_outcomes_bulk(part.child_oid);
+			END IF;
+			EXECUTE format('TRUNCATE notif_private.%I', part.child);
+		END IF;
+		parent := part.parent;
+		child := part.child;
+		RETURN;
+	END LOOP;
+	-- Days of the schedule that are over and empty.
+	SELECT p.parent, p.child INTO parent, child FROM notif_private.range_partition p
+	 WHERE NOT p.detaching AND p.parent LIKE 'schedule%' AND p.upper::timestamptz < p_now - interval '2 days'
+	   AND pg_relation_size(p.child_oid) = 0
+	 ORDER BY p.lower LIMIT 1;
+END
+$$;
+COMMENT ON FUNCTION notif_private.expire_partition(interval, timestamptz) IS
+	'Empties one partition that is past its retention and that nothing needs any more, under its own lock only, and names the empty shell to detach; NULL if there is none.';
+
+-- Suspects are dead once the environment has proved right: enough other
+-- addresses of the route were accepted since, and more were accepted than doubted.
+CREATE FUNCTION notif_private.judge_quarantine() RETURNS integer
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	n	integer;
+BEGIN
+	UPDATE notif_private.endpoint e
+	   SET state = 'invalid', state_at = notif.now()
+	  FROM (SELECT q.id
+			  FROM notif_private.endpoint q
+			  JOIN notif_private.app ON app.id = q.app_id
+			 CROSS JOIN LATERAL (SELECT coalesce(sum(t.n), 0) - q.quarantine_mark AS accepted FROM notif_private.tally t
+								  WHERE t.lane = app.route_id AND t.state = 'accepted') ok
+			 CROSS JOIN LATERAL (SELECT count(*) AS doubted FROM notif_private.endpoint d
+								  WHERE d.app_id = q.app_id AND d.state = 'quarantined') other
+			 WHERE q.state = 'quarantined' AND ok.accepted >= greatest(20, 3 * other.doubted)
+			 ORDER BY q.id LIMIT 1000) v
+	 WHERE e.id = v.id AND e.state = 'quarantined';
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END
+$$;
+COMMENT ON FUNCTION notif_private.judge_quarantine() IS
+	'Turns quarantined endpoints invalid for which there is a quorum: at least 20 deliveries of the route accepted since, and three for each endpoint now in doubt. Without it a wrong environment would purge every token.';
+
+CREATE FUNCTION notif_private.worker_upkeep(p_retention interval, OUT did boolean, OUT next_due_ms integer,
+											OUT detach_parent text, OUT detach_child text)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	n	integer;
+BEGIN
+	next_due_ms := 30000;
+	did := notif_private.make_partitions() > 0;
+	-- The real clock rules partitions, as it does the ids in them.
+	IF notif_private.turn_rings_critical(33554432) THEN did := true; END IF;
+	IF notif_private.turn_rings_standard(33554432) THEN did := true; END IF;
+	IF notif_private.turn_rings_bulk(33554432) THEN did := true; END IF;
+	IF notif_private.empty_schedule_critical() THEN did := true; END IF;
+	IF notif_private.empty_schedule_standard() THEN did := true; END IF;
+	IF notif_private.empty_schedule_bulk() THEN did := true; END IF;
+	IF notif_private.judge_quarantine() > 0 THEN did := true; END IF;
+	DELETE FROM notif_private.idempotency i
+	 WHERE i.key IN (SELECT x.key FROM notif_private.idempotency x WHERE x.expires_at < notif.now()
+					  ORDER BY x.expires_at LIMIT 1000);
+	GET DIAGNOSTICS n = ROW_COUNT;
+	did := did OR n > 0;
+	SELECT x.parent, x.child INTO detach_parent, detach_child
+	  FROM notif_private.expire_partition(p_retention, clock_timestamp()) x;
+	IF did OR detach_child IS NOT NULL THEN
+		next_due_ms := 1000;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION notif_private.worker_upkeep(interval) IS
+	'One step of upkeep: partitions ahead of time, rings turned, schedule and retention, quarantine, expired idempotency keys. detach_child: an empty partition for the worker to detach concurrently and drop.';
+
+CREATE FUNCTION notif_private.worker_drop_shell(p_child text) RETURNS boolean
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+DECLARE
+	empty	boolean;
+BEGIN
+	-- Only ever a table that upkeep has made, detached, and still empty.
+	IF to_regclass('notif_private.' || quote_ident(p_child)) IS NULL
+	   OR p_child !~ '^(event|outcome_standard|outcome_long|inbox|schedule_(critical|standard|bulk))_[0-9]{8}$'
+	   OR EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = to_regclass('notif_private.' || quote_ident(p_child))) THEN
+		RETURN false;
+	END IF;
+	EXECUTE format('LOCK TABLE notif_private.%I IN ACCESS EXCLUSIVE MODE', p_child);
+	EXECUTE format('SELECT NOT EXISTS (SELECT FROM notif_private.%I)', p_child) INTO empty;
+	IF NOT empty THEN
+		RAISE WARNING USING MESSAGE = format('detached partition "%s" is not empty; it is kept', p_child),
+			HINT = 'Attach it again or read it by hand before dropping it.';
+		RETURN false;
+	END IF;
+	EXECUTE format('DROP TABLE notif_private.%I', p_child);
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION notif_private.worker_drop_shell(text) IS
+	'Drops a detached partition after looking into it once more.';
+
+CREATE FUNCTION notif_private.worker_shells() RETURNS TABLE (parent text, child text, pending boolean)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY
+		SELECT p.parent::text, p.child::text, true FROM notif_private.range_partition p WHERE p.detaching
+		UNION ALL
+		SELECT NULL, c.relname::text, false FROM pg_class c
+		 WHERE c.relnamespace = 'notif_private'::regnamespace AND c.relkind = 'r'
+		   AND c.relname ~ '^(event|outcome_standard|outcome_long|inbox|schedule_(critical|standard|bulk))_[0-9]{8}$'
+		   AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid);
+END
+$$;
+COMMENT ON FUNCTION notif_private.worker_shells() IS
+	'What a crash left between detach and drop: pending detaches to finalize, detached shells to drop.';
