@@ -5,7 +5,7 @@ from common import functions, install_script, report, strip_sql
 script, text = install_script()
 clean = strip_sql(text)
 problems = []
-for m in re.finditer(r"\bGRANT\b[^;]*?\bTO\s+PUBLIC\b", clean, re.I):
+for m in re.finditer(r"\bGRANT\b[^;']*?\bTO\s+(?:[\w\"]+\s*,\s*)*PUBLIC\b", clean, re.I):
     problems.append(f"{script}:{clean.count(chr(10), 0, m.start()) + 1}: grants to PUBLIC")
 for m in re.finditer(r"\bCREATE\s+OR\s+REPLACE\b", clean, re.I):
     problems.append(f"{script}:{clean.count(chr(10), 0, m.start()) + 1}: CREATE OR REPLACE")
