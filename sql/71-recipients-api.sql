@@ -1,0 +1,315 @@
+-- Recipients and their devices.
+
+CREATE FUNCTION notif_private.check_locale(locale text) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF check_locale.locale !~ '^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$' OR length(check_locale.locale) > 64 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('invalid locale: %L', left(check_locale.locale, 80)),
+			DETAIL = 'A locale is a language tag as of BCP 47.',
+			HINT = 'Write it like ''de'', ''en-GB'' or ''zh-Hant-TW'', with "-" and not "_".';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION notif_private.check_locale(text) IS
+	'Raises 22023 unless the locale is NULL or has the form of a BCP 47 language tag.';
+
+CREATE FUNCTION notif_private.check_zone(zone text) RETURNS void
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	good boolean := true;
+BEGIN
+	IF zone IS NULL OR zone IN ('UTC', 'GMT') THEN
+		RETURN;
+	END IF;
+	-- timezone() also takes abbreviations, which do not know daylight saving,
+	-- and POSIX rules, which it takes for any word followed by a digit.  So only
+	-- names with a slash and no such digit go the cheap way; what is left are
+	-- aliases of old, looked up in the list of all names.
+	IF zone ~ '^[A-Za-z][A-Za-z_-]*(/[A-Za-z][A-Za-z_-]*){1,3}$' THEN
+		BEGIN
+			PERFORM timezone(zone, '2000-01-01 00:00:00+00'::timestamptz);
+		EXCEPTION WHEN invalid_parameter_value THEN
+			good := false;
+		END;
+	ELSE
+		good := EXISTS (SELECT FROM pg_timezone_names n WHERE n.name = zone);
+	END IF;
+	IF NOT good THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('invalid time zone: %L', left(zone, 80)),
+			DETAIL = 'A time zone is a name of the IANA database; abbreviations and POSIX rules are not accepted.',
+			HINT = 'Write it like ''Europe/Berlin''; pg_catalog.pg_timezone_names lists them all.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION notif_private.check_zone(text) IS
+	'Raises 22023 unless the zone is NULL or a name of the IANA time zone database.';
+
+CREATE FUNCTION notif_private.recipient_id(ref text) RETURNS bigint
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	found_id bigint;
+BEGIN
+	SELECT r.id INTO found_id FROM notif_private.recipient r WHERE r.ref = recipient_id.ref;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = '42704',
+			MESSAGE = format('recipient %s does not exist', coalesce(quote_literal(left(recipient_id.ref, 80)), 'NULL')),
+			DETAIL = 'Recipients are known by the ref that the application gave them.',
+			HINT = 'Create the recipient with notif.upsert_recipient first.';
+	END IF;
+	RETURN found_id;
+END
+$$;
+COMMENT ON FUNCTION notif_private.recipient_id(text) IS
+	'The number of the recipient of that ref. 42704 if there is none.';
+
+CREATE FUNCTION notif.upsert_recipient(
+	ref text, locale text DEFAULT NULL, tz text DEFAULT NULL, attributes jsonb DEFAULT NULL)
+	RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	old	notif_private.recipient;
+	id	bigint;
+BEGIN
+	IF coalesce(upsert_recipient.ref, '') = '' OR octet_length(upsert_recipient.ref) > 255 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = 'invalid ref of a recipient',
+			DETAIL = format('It has %s bytes.', coalesce(octet_length(upsert_recipient.ref), 0)),
+			HINT = 'Use the application''s own key of the person, 1 to 255 bytes.';
+	END IF;
+	PERFORM notif_private.check_locale(upsert_recipient.locale);
+	IF upsert_recipient.attributes IS NOT NULL THEN
+		IF jsonb_typeof(upsert_recipient.attributes) <> 'object' THEN
+			RAISE EXCEPTION USING ERRCODE = '22023',
+				MESSAGE = format('attributes is not a JSON object: %s', jsonb_typeof(upsert_recipient.attributes)),
+				DETAIL = 'Templates read its members as {recipient.name}.',
+				HINT = 'Use ''{}'' for none.';
+		END IF;
+		IF pg_column_size(upsert_recipient.attributes) > 65536 THEN
+			RAISE EXCEPTION USING ERRCODE = '54000',
+				MESSAGE = 'attributes is too large',
+				DETAIL = format('It takes %s bytes; at most 65536 are kept.', pg_column_size(upsert_recipient.attributes)),
+				HINT = 'Keep what templates need and no more.';
+		END IF;
+	END IF;
+
+	-- The usual call finds everything as it is and writes nothing.
+	SELECT * INTO old FROM notif_private.recipient r WHERE r.ref = upsert_recipient.ref;
+	IF FOUND
+		AND coalesce(upsert_recipient.locale, old.locale) IS NOT DISTINCT FROM old.locale
+		AND coalesce(upsert_recipient.tz, old.tz) IS NOT DISTINCT FROM old.tz
+		AND coalesce(upsert_recipient.attributes, old.attributes) = old.attributes THEN
+		RETURN old.id;
+	END IF;
+	PERFORM notif_private.check_zone(upsert_recipient.tz);
+	IF old.id IS NOT NULL THEN
+		UPDATE notif_private.recipient r
+		SET locale = coalesce(upsert_recipient.locale, r.locale),
+			tz = coalesce(upsert_recipient.tz, r.tz),
+			attributes = coalesce(upsert_recipient.attributes, r.attributes)
+		WHERE r.id = old.id;
+		RETURN old.id;
+	END IF;
+	INSERT INTO notif_private.recipient AS r (ref, locale, tz, attributes, created_at)
+	VALUES (upsert_recipient.ref, upsert_recipient.locale, upsert_recipient.tz,
+			coalesce(upsert_recipient.attributes, '{}'), notif.now())
+	ON CONFLICT ON CONSTRAINT recipient_ref_key DO UPDATE
+		SET locale = coalesce(EXCLUDED.locale, r.locale), tz = coalesce(EXCLUDED.tz, r.tz),
+			attributes = coalesce(upsert_recipient.attributes, r.attributes)
+	RETURNING r.id INTO id;
+	RETURN id;
+END
+$$;
+COMMENT ON FUNCTION notif.upsert_recipient(text, text, text, jsonb) IS
+$$Creates a recipient or changes one; returns its number inside notif.
+ref: the application's key of the person, 1 to 255 bytes. locale: BCP 47, like 'en-GB'. tz: an IANA name, like 'Europe/Berlin'. attributes: an object that templates read as {recipient.x}; it replaces the stored one. NULL leaves what is stored.
+Errors: 22023 bad value, 54000 attributes over 64 kB.
+Example: SELECT notif.upsert_recipient('customer-17', locale => 'de', tz => 'Europe/Berlin', attributes => '{"name": "Ada"}');$$;
+
+CREATE FUNCTION notif_private.set_recipient_active(ref text, active boolean) RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	UPDATE notif_private.recipient r SET active = set_recipient_active.active
+	WHERE r.id = notif_private.recipient_id(set_recipient_active.ref) AND r.active <> set_recipient_active.active;
+	RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION notif_private.set_recipient_active(text, boolean) IS
+	'Switches a recipient on or off; whether that changed anything. 42704 for an unknown recipient.';
+
+CREATE FUNCTION notif.deactivate_recipient(ref text) RETURNS boolean
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN notif_private.set_recipient_active(deactivate_recipient.ref, false);
+END
+$$;
+COMMENT ON FUNCTION notif.deactivate_recipient(text) IS
+$$Sends nothing more to a recipient, neither what is published later nor what waits already. Devices, subscriptions and the inbox are kept. Returns whether the recipient was active.
+Errors: 42704 unknown recipient.
+Example: SELECT notif.deactivate_recipient('customer-17');$$;
+
+CREATE FUNCTION notif.activate_recipient(ref text) RETURNS boolean
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN notif_private.set_recipient_active(activate_recipient.ref, true);
+END
+$$;
+COMMENT ON FUNCTION notif.activate_recipient(text) IS
+$$Undoes notif.deactivate_recipient. Returns whether the recipient was inactive.
+Errors: 42704 unknown recipient.
+Example: SELECT notif.activate_recipient('customer-17');$$;
+
+-- ---- devices ----------------------------------------------------------------
+
+CREATE FUNCTION notif_private.app_id(channel text, platform text, app text) RETURNS integer
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	found_id integer;
+BEGIN
+	SELECT a.id INTO found_id FROM notif_private.app a
+	WHERE a.channel = app_id.channel AND a.platform = app_id.platform AND a.name = app_id.app;
+	IF NOT FOUND THEN
+		-- No route may change between our look-up and our commit; see define_route.
+		LOCK TABLE notif_private.route IN SHARE MODE;
+		INSERT INTO notif_private.app AS a (channel, platform, name, route_id)
+		VALUES (app_id.channel, app_id.platform, app_id.app,
+				notif_private.route_for(app_id.channel, app_id.platform, app_id.app))
+		ON CONFLICT ON CONSTRAINT app_channel_platform_name_key DO UPDATE SET name = a.name
+		RETURNING a.id INTO found_id;
+		PERFORM notif_private.config_changed();
+	END IF;
+	RETURN found_id;
+END
+$$;
+COMMENT ON FUNCTION notif_private.app_id(text, text, text) IS
+	'The number of an application on a platform, created with its route when it is new.';
+
+-- Two devices may swap tokens, or one token may be claimed for two people at the
+-- same time.  The token's advisory lock makes calls for one token wait for each
+-- other before they touch a row; the rows are then locked in the order of their
+-- ids.  So two calls can neither deadlock nor leave two living owners.
+CREATE FUNCTION notif.register_device(
+	recipient text, device_id text, platform text, token text, app text DEFAULT 'default',
+	app_version text DEFAULT NULL, locale text DEFAULT NULL)
+	RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	owner_id	bigint;
+	its_app		integer;
+	apps		integer[];
+	token_text	text := lower(register_device.token);
+	old			notif_private.endpoint;
+	id			bigint;
+BEGIN
+	owner_id := notif_private.recipient_id(register_device.recipient);
+	IF coalesce(register_device.device_id, '') = '' OR octet_length(register_device.device_id) > 255 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = 'invalid device_id',
+			DETAIL = format('It has %s bytes.', coalesce(octet_length(register_device.device_id), 0)),
+			HINT = 'Use what names the installation of the application for good, 1 to 255 bytes.';
+	END IF;
+	IF register_device.platform IS NULL
+		OR register_device.platform NOT IN ('ios', 'ipados', 'macos', 'watchos', 'tvos', 'visionos') THEN
+		RAISE EXCEPTION USING
+			ERRCODE = CASE WHEN register_device.platform IN ('android', 'web') THEN '0A000' ELSE '22023' END,
+			MESSAGE = format('platform %s is not supported', coalesce(quote_literal(left(register_device.platform, 80)), 'NULL')),
+			DETAIL = 'This version delivers to Apple''s platforms.',
+			HINT = 'Use ''ios'', ''ipados'', ''macos'', ''watchos'', ''tvos'' or ''visionos''.';
+	END IF;
+	IF coalesce(register_device.app, '') = '' OR octet_length(register_device.app) > 255 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = 'invalid app',
+			DETAIL = format('It has %s bytes.', coalesce(octet_length(register_device.app), 0)),
+			HINT = 'Use the name of the application, 1 to 255 bytes, or leave it out if there is only one.';
+	END IF;
+	IF token_text IS NULL OR NOT notif_private.token_valid('apns', token_text) THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = 'invalid device token',
+			DETAIL = format('It has %s characters.', coalesce(length(token_text), 0)),
+			HINT = 'Pass the token that the platform gave the application, in hexadecimal.';
+	END IF;
+	IF octet_length(register_device.app_version) > 255 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = 'invalid app_version',
+			DETAIL = format('It has %s bytes.', octet_length(register_device.app_version)),
+			HINT = 'Use at most 255 bytes.';
+	END IF;
+	PERFORM notif_private.check_locale(register_device.locale);
+
+	its_app := notif_private.app_id('push', register_device.platform, register_device.app);
+	-- The usual call, at every start of the application, finds all as it was.
+	SELECT * INTO old FROM notif_private.endpoint e
+	WHERE e.recipient_id = owner_id AND e.app_id = its_app AND e.device_id = register_device.device_id;
+	IF FOUND AND old.address = token_text AND old.state <> 'invalid'
+		AND coalesce(register_device.app_version, old.app_version) IS NOT DISTINCT FROM old.app_version
+		AND coalesce(register_device.locale, old.locale) IS NOT DISTINCT FROM old.locale THEN
+		RETURN old.id;
+	END IF;
+
+	PERFORM pg_advisory_xact_lock(hashtextextended('notif device token ' || token_text, 0));
+	-- A token belongs to one device, whatever platform it was registered for.
+	SELECT array_agg(a.id) INTO apps FROM notif_private.app a
+	WHERE a.channel = 'push' AND a.name = register_device.app;
+	PERFORM FROM notif_private.endpoint e
+	WHERE (e.app_id = ANY (apps) AND e.address = token_text AND e.state <> 'invalid')
+	   OR (e.recipient_id = owner_id AND e.app_id = its_app AND e.device_id = register_device.device_id)
+	ORDER BY e.id
+	FOR UPDATE;
+	UPDATE notif_private.endpoint e
+	SET state = 'invalid', state_reason = 'moved', state_at = notif.now(), quarantine_mark = NULL
+	WHERE e.app_id = ANY (apps) AND e.address = token_text AND e.state <> 'invalid'
+	  AND (e.recipient_id, e.app_id, e.device_id) IS DISTINCT FROM (owner_id, its_app, register_device.device_id);
+	INSERT INTO notif_private.endpoint AS e
+		(recipient_id, app_id, channel, device_id, address, state_at, registered_at, app_version, locale, created_at)
+	VALUES (owner_id, its_app, 'push', register_device.device_id, token_text, notif.now(), notif.now(),
+			register_device.app_version, register_device.locale, notif.now())
+	ON CONFLICT ON CONSTRAINT endpoint_recipient_id_app_id_device_id_key DO UPDATE
+		SET address = EXCLUDED.address,
+			-- A new token, or a dead one that is registered again, starts afresh;
+			-- a doubted one stays doubted: its registration proves nothing new.
+			state = CASE WHEN e.address <> EXCLUDED.address OR e.state = 'invalid' THEN 'active' ELSE e.state END,
+			state_reason = CASE WHEN e.address <> EXCLUDED.address OR e.state = 'invalid' THEN 'registered' ELSE e.state_reason END,
+			state_at = CASE WHEN e.address <> EXCLUDED.address OR e.state = 'invalid' THEN EXCLUDED.state_at ELSE e.state_at END,
+			quarantine_mark = CASE WHEN e.address <> EXCLUDED.address OR e.state = 'invalid' THEN NULL ELSE e.quarantine_mark END,
+			registered_at = CASE WHEN e.address <> EXCLUDED.address OR e.state = 'invalid' THEN EXCLUDED.registered_at ELSE e.registered_at END,
+			app_version = coalesce(EXCLUDED.app_version, e.app_version),
+			locale = coalesce(EXCLUDED.locale, e.locale)
+	RETURNING e.id INTO id;
+	RETURN id;
+END
+$$;
+COMMENT ON FUNCTION notif.register_device(text, text, text, text, text, text, text) IS
+$$Registers a recipient's device for push, or brings it up to date; returns the number of its endpoint. Call it at every start of the application.
+device_id: names the installation for good. platform: 'ios', 'ipados', 'macos', 'watchos', 'tvos' or 'visionos'. token: as the platform gave it, in hexadecimal. app: which application, if there are several. app_version, locale: NULL leaves what is stored.
+A token that belonged to another device or person moves here; a new token, or the same one on an endpoint that was invalid, makes the endpoint active.
+Errors: 42704 unknown recipient, 22023 bad value, 0A000 platform not supported.
+Example: SELECT notif.register_device('customer-17', 'A1B2', 'ios', repeat('ab', 32));$$;
+
+CREATE FUNCTION notif.unregister_device(recipient text, device_id text, app text DEFAULT 'default')
+	RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	owner_id bigint := notif_private.recipient_id(unregister_device.recipient);
+BEGIN
+	PERFORM FROM notif_private.endpoint e
+	JOIN notif_private.app a ON a.id = e.app_id
+	WHERE e.recipient_id = owner_id AND e.device_id = unregister_device.device_id AND a.name = unregister_device.app
+	ORDER BY e.id
+	FOR UPDATE OF e;
+	UPDATE notif_private.endpoint e
+	SET state = 'invalid', state_reason = 'unregistered', state_at = notif.now(), quarantine_mark = NULL
+	FROM notif_private.app a
+	WHERE a.id = e.app_id AND a.name = unregister_device.app
+	  AND e.recipient_id = owner_id AND e.device_id = unregister_device.device_id
+	  AND e.state <> 'invalid';
+	RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION notif.unregister_device(text, text, text) IS
+$$Sends nothing more to a device, as after signing out; what waits for it is suppressed. Returns whether it was registered.
+Errors: 42704 unknown recipient.
+Example: SELECT notif.unregister_device('customer-17', 'A1B2');$$;
