@@ -130,7 +130,7 @@ build/unit/flags: FORCE
 	@mkdir -p $(@D); echo '$(CC) $(UNIT_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(UNIT_CFLAGS)' > $@
 
 build/unit/libportable.a: $(UNIT_LIBOBJS)
-	@rm -f $@
+	@mkdir -p $(@D); rm -f $@
 	ar rcs $@ $^
 
 $(UNIT_TESTS): build/unit/%: build/unit/obj/test/unit/%.o build/unit/libportable.a

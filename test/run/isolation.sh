@@ -26,6 +26,7 @@ fi
 start_server isolation || { suite_end isolation 0 1; exit 1; }
 passed=0 failed=0
 for name in "${names[@]}"; do
+    crashes=$(server_crashes)
     if timeout 300 "$pgxs/src/test/isolation/pg_isolation_regress" \
         --bindir="${PATH%%:*}" --inputdir=test --outputdir="$out" \
         --host="$PGHOST" --port="$PGPORT" --user=postgres \
@@ -39,6 +40,7 @@ for name in "${names[@]}"; do
         else
             show_tail "$out/$name.log" 20
         fi
+        settle_server "$crashes"
     fi
     cp "$out/$name.log" "$NOTIF_LOG/isolation-$name.log"
     if [ -e "$out/results/$name.out" ]; then

@@ -55,8 +55,15 @@ stop_server() {
         pg_ctl -D "$SERVER_DIR/data" -w -m immediate stop >/dev/null 2>&1 || true
 }
 
-# 1 if the server crashed (any process of it ended by a signal or badly) while
-# a suite ran: that is a failure even if every comparison held.
+# After a failed test: a crashed server may still be recovering, which the next
+# test should not pay for.
+settle_server() {   # settle_server CRASHES_BEFORE
+    [ "$(server_crashes)" -eq "$1" ] ||
+        pg_ctl -D "$SERVER_DIR/data" -l "$SERVER_LOG" -w -t 60 -m immediate restart >/dev/null 2>&1 || true
+}
+
+# How often a process of the server ended by a signal or badly: that is a
+# failure even if every comparison held.
 server_crashes() {
     grep -cE 'was terminated by signal|server process .* exited with exit code [^01]|PANIC:' "$SERVER_LOG" || true
 }

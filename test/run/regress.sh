@@ -29,6 +29,7 @@ fi
 start_server regress || { suite_end regress 0 1; exit 1; }
 passed=0 failed=0
 for name in "${names[@]}"; do
+    crashes=$(server_crashes)
     load=--load-extension=notif
     if grep -qiE '^[^-]*create[[:space:]]+extension[^;]*[[:space:]]notif' "test/sql/$name.sql"; then
         load=
@@ -46,6 +47,7 @@ for name in "${names[@]}"; do
         else
             show_tail "$out/$name.log" 20
         fi
+        settle_server "$crashes"
     fi
     cp "$out/$name.log" "$NOTIF_LOG/regress-$name.log"
     if [ -s "$out/regression.diffs" ]; then
