@@ -158,7 +158,9 @@ build/fuzz/%: test/fuzz/%.c $(PORTABLE_SRCS)
 
 fuzz-build: $(FUZZERS)
 
-fuzz: fuzz-build
+fuzz:
+	@test/run/install-deps.sh fuzz
+	@$(MAKE) --no-print-directory fuzz-build
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) test/run/fuzz.sh
 
 sandbox:

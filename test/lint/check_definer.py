@@ -15,10 +15,11 @@ if doc.count(BEGIN) != 1 or doc.count(END) != 1:
     report([f"SECURITY.md: needs one '{BEGIN}' and one '{END}'"], "", "put the table back between them")
 table = doc[doc.index(BEGIN) + len(BEGIN):doc.index(END)]
 listed = set()
-for n in re.findall(r"^\|\s*`([\w.<>]+)`\s*\|", table, re.M):
-    listed |= {n.replace("<tier>", t) for t in ("critical", "standard", "bulk")}
+for cell in re.findall(r"^\|([^|]*)\|", table, re.M):
+    for n in re.findall(r"`([\w.<>]+)`", cell):
+        listed |= {n.replace("<tier>", t) for t in ("critical", "standard", "bulk")}
 problems = [f"SECURITY.md: {n} is SECURITY DEFINER and not listed" for n in sorted(actual - listed)]
 problems += [f"SECURITY.md: {n} is listed and not SECURITY DEFINER" for n in sorted(listed - actual)]
 report(problems, f"{len(actual)} functions",
-       "review it, then write its row: | `schema.function` | why it needs the rights, what it checks | "
-       "(<tier> in a name stands for critical, standard and bulk)")
+       "review it, then write it into a row: | `schema.function` | why it needs the rights, what it checks | "
+       "(several names may share a row; <tier> in a name stands for critical, standard and bulk)")

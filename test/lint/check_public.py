@@ -3,7 +3,7 @@ import re
 from common import functions, install_script, report, strip_sql
 
 script, text = install_script()
-clean = strip_sql(text)
+clean = strip_sql(text)         # same lines, comments blanked
 problems = []
 for m in re.finditer(r"\bGRANT\b[^;']*?\bTO\s+(?:[\w\"]+\s*,\s*)*PUBLIC\b", clean, re.I):
     problems.append(f"{script}:{clean.count(chr(10), 0, m.start()) + 1}: grants to PUBLIC")
@@ -19,7 +19,7 @@ for m in re.finditer(r"\bCREATE\s+(?:UNLOGGED\s+)?(?:TABLE|SCHEMA|SEQUENCE|TYPE)
 # after the last function was made.
 found = functions()
 if found:
-    last = text.rfind("\n", 0, text.find(found[-1][3][:60])) if found else 0
+    last = sum(len(s) + 1 for s in clean.split("\n")[:found[-1][1] - 1])
     revoked = set()
     for m in re.finditer(r"\bREVOKE\s+(?:ALL(?:\s+PRIVILEGES)?|EXECUTE)\s+ON\s+ALL\s+(?:FUNCTIONS|ROUTINES)\s+IN\s+SCHEMA\s+"
                          r"([\w\s,]+?)\s+FROM\s+PUBLIC\b", clean, re.I):

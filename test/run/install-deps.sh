@@ -28,6 +28,14 @@ have() {
             command -v h2load >/dev/null ;;
         libipc-run-perl)
             perl -MIPC::Run -MTAP::Harness -e 1 2>/dev/null ;;
+        postgresql-15)
+            pg_config --bindir >/dev/null 2>&1 && [ -x "$(pg_config --bindir)/initdb" ] ;;
+        postgresql-server-dev-15)
+            [ -e "$(pg_config --pgxs 2>/dev/null)" ] ;;
+        libnghttp2-dev | libssl-dev | libjansson-dev | libc-ares-dev)
+            lib=${1%-dev}
+            case $lib in libjansson) lib=jansson ;; libc-ares) lib=libcares ;; esac
+            pkg-config --exists "$lib" 2>/dev/null ;;
         *)
             [ "$(dpkg-query -W -f '${Status}' "$1" 2>/dev/null)" = 'install ok installed' ] ;;
     esac

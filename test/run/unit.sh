@@ -32,7 +32,7 @@ done
 # A module that no test links would pass unseen.
 if [ "$passed" -gt 0 ]; then
     linked=$(for b in build/unit/test_*; do [ ! -x "$b" ] || nm --defined-only "$b"; done | awk '{ print $3 }' | sort -u)
-    for object in $(find build/unit/obj/src -name '*.o' | sort); do
+    for object in $(find build/unit/obj -path '*/obj/src/*' -name '*.o' | sort); do
         [ -e "$(sed 's|^build/unit/obj/||; s|o$|c|' <<<"$object")" ] || continue
         # only functions others can call say whether the module was pulled in
         own=$(nm --defined-only --extern-only "$object" | awk '$2 == "T" && $3 !~ /^_/ { print $3 }' | sort -u)
