@@ -145,6 +145,7 @@ extern void notif_dispatcher_run(NotifWorker *worker);
 /* Entry points known to the postmaster. */
 extern PGDLLEXPORT void notif_launcher_main(Datum arg);
 extern PGDLLEXPORT void notif_promotion_main(Datum arg);
+extern PGDLLEXPORT void notif_probe_main(Datum arg);
 extern PGDLLEXPORT void notif_worker_main(Datum arg);
 
 #endif							/* NOTIF_WORKER_H */

@@ -22,8 +22,10 @@
  */
 #include "postgres.h"
 
-#include "fmgr.h"
+#include <signal.h>
+
 #include "common/int.h"
+#include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -211,6 +213,18 @@ uint64
 notif_boot(void)
 {
 	return notif_shared ? notif_shared->boot_id : 0;
+}
+
+void
+notif_worker_tell_to_end(NotifWorkerSlot *slot)
+{
+	LWLockAcquire(notif_shared->lock, LW_EXCLUSIVE);
+	if (slot->pid != 0)
+	{
+		slot->state = NOTIF_STATE_STOPPING;
+		kill(slot->pid, SIGTERM);
+	}
+	LWLockRelease(notif_shared->lock);
 }
 
 void

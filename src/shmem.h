@@ -112,6 +112,7 @@ typedef struct NotifDatabaseSlot
 {
 	/* [L] */
 	bool		in_use;
+	bool		listed;			/* in notif.databases; else its workers end */
 	char		name[NAMEDATALEN];
 	NotifDatabaseState state;
 	int			hold_pid;		/* backend whose DDL keeps workers out; 0: none */
@@ -166,6 +167,13 @@ extern void notif_clock_shift(int64 us);
 
 /* Random number of this start of shared memory; 0 when not preloaded. */
 extern uint64 notif_boot(void);
+
+/*
+ * Sends SIGTERM to the worker of a slot, if it has one; its state becomes
+ * STOPPING.  The process id is good as long as the lock is held, because a
+ * worker takes it out of the slot before it ends.
+ */
+extern void notif_worker_tell_to_end(NotifWorkerSlot *slot);
 
 /* Writes the state of a database and tells the launcher if it is news. */
 extern void notif_database_report(int database, NotifDatabaseState state);

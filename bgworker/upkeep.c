@@ -1,0 +1,242 @@
+/*
+ * upkeep.c
+ *		One per database: asks the SQL of 92-upkeep.sql for its next step and does
+ *		what SQL cannot.
+ *
+ * It is the first worker of a database and decides with
+ * worker_instance_check() whether the others may run; the launcher reads that
+ * from shared memory.  Partitions are made and emptied also while the instance
+ * waits for confirmation: publishing never depends on who may send.
+ *
+ * A step is one transaction.  It may name an empty partition to be detached,
+ * which must not lock the parent and so runs concurrently at the top level; a
+ * detach that a crash or a long reader has left half done is finished first, at
+ * the start and before each further one.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "../src/settings.h"
+#include "worker.h"
+
+/* With nothing woken, the identity is looked at this often. */
+#define CHECK_MS	30000
+#define MIN_STEP_MS 1
+
+typedef struct Upkeep
+{
+	bool		shells_seen;	/* leftovers of earlier lives are done with */
+	bool		said_waiting;	/* the log knows that we wait */
+	int64		check_due_ms;
+} Upkeep;
+
+static NotifStmt stmt_check = {
+	.sql = "SELECT notif_private.worker_instance_check($1)",
+	.nargs = 1,.argtypes = {TEXTOID}
+};
+
+static NotifStmt stmt_step = {
+	.sql = "SELECT u.did, u.next_due_ms, u.detach_parent, u.detach_child"
+	" FROM notif_private.worker_upkeep(pg_catalog.make_interval(days => $1)) u",
+	.nargs = 1,.argtypes = {INT4OID}
+};
+
+static NotifStmt stmt_shells = {
+	.sql = "SELECT s.parent, s.child, s.pending FROM notif_private.worker_shells() s",
+	.nargs = 0
+};
+
+static NotifStmt stmt_drop = {
+	.sql = "SELECT notif_private.worker_drop_shell($1)",
+	.nargs = 1,.argtypes = {TEXTOID}
+};
+
+static long upkeep_work(NotifWorker *worker, void *arg);
+static void upkeep_recover(NotifWorker *worker, void *arg);
+static bool upkeep_check_instance(NotifWorker *worker, Upkeep *upkeep);
+static bool upkeep_finish_shells(NotifWorker *worker);
+static bool upkeep_detach(NotifWorker *worker, const char *parent, const char *child);
+static bool upkeep_drop(NotifWorker *worker, const char *child);
+static void upkeep_alter(NotifWorker *worker, const char *parent, const char *child,
+						 const char *how);
+
+void
+notif_upkeep_run(NotifWorker *worker)
+{
+	static const NotifWorkerOps ops = {
+		.work = upkeep_work,
+		.recover = upkeep_recover
+	};
+	Upkeep		upkeep = {0};
+
+	if (!notif_worker_own(worker, 0))
+		return;
+	notif_worker_loop(worker, &ops, &upkeep);
+}
+
+/*
+ * Returns without a transaction wherever notif_worker_begin has found the
+ * extension gone: the loop then ends.
+ */
+static long
+upkeep_work(NotifWorker *worker, void *arg)
+{
+	Upkeep	   *upkeep = arg;
+	Datum		days = Int32GetDatum(guc_retention_days);
+	NotifRows	rows;
+	char	   *parent;
+	char	   *child;
+	long		next_ms;
+
+	if (worker->woken || worker->reloaded || notif_monotonic_ms() >= upkeep->check_due_ms)
+	{
+		if (!upkeep_check_instance(worker, upkeep))
+			return 0;
+		upkeep->check_due_ms = notif_monotonic_ms() + CHECK_MS;
+	}
+	if (!upkeep->shells_seen)
+	{
+		if (!upkeep_finish_shells(worker))
+			return 0;
+		upkeep->shells_seen = true;
+	}
+
+	if (!notif_worker_begin(worker, "notif: upkeep step"))
+		return 0;
+	rows = notif_spi_run(&stmt_step, &days, NULL, 1);
+	next_ms = notif_spi_int32(&rows, 0, 2, NULL);
+	parent = notif_spi_text(&rows, 0, 3, worker->turn);
+	child = notif_spi_text(&rows, 0, 4, worker->turn);
+	notif_worker_commit(worker, false);
+
+	if (child != NULL && !upkeep_detach(worker, parent, child))
+		return 0;
+	return Max(next_ms, MIN_STEP_MS);
+}
+
+/* An ERROR may have left a detach half done. */
+static void
+upkeep_recover(NotifWorker *worker, void *arg)
+{
+	((Upkeep *) arg)->shells_seen = false;
+}
+
+/* Tells the launcher whether routers and dispatchers may run here. */
+static bool
+upkeep_check_instance(NotifWorker *worker, Upkeep *upkeep)
+{
+	Datum		guard;
+	NotifRows	rows;
+	char	   *verdict;
+	bool		ok;
+
+	if (!notif_worker_begin(worker, "notif: instance check"))
+		return false;
+	guard = CStringGetTextDatum(guc_instance_guard == NOTIF_GUARD_CONFIRM ? "confirm" : "off");
+	rows = notif_spi_run(&stmt_check, &guard, NULL, 1);
+	verdict = notif_spi_text(&rows, 0, 1, worker->turn);
+	notif_worker_commit(worker, true);
+
+	ok = verdict != NULL && strcmp(verdict, "ok") == 0;
+	if (!ok && !upkeep->said_waiting)
+		ereport(LOG,
+				(errmsg("notif sends nothing from database \"%s\" until the instance is confirmed",
+						worker->dbname),
+				 errdetail("It looks like a restore, a clone or a copy of the installation that sent last, or notif.instance_guard asks for confirmation."),
+				 errhint("When the original is stopped for good, run: SELECT notif.confirm_instance();")));
+	upkeep->said_waiting = !ok;
+	notif_database_report(worker->database, ok ? NOTIF_DB_READY : NOTIF_DB_WAITING);
+	return true;
+}
+
+/* What an earlier life has left: detaches half done, shells not dropped. */
+static bool
+upkeep_finish_shells(NotifWorker *worker)
+{
+	typedef struct Shell
+	{
+		char	   *parent;
+		char	   *child;
+		bool		pending;
+	} Shell;
+
+	NotifRows	rows;
+	Shell	   *shells;
+	uint64		count;
+
+	if (!notif_worker_begin(worker, "notif: look for detached partitions"))
+		return false;
+	rows = notif_spi_run(&stmt_shells, NULL, NULL, 0);
+	count = rows.count;
+	shells = MemoryContextAllocZero(worker->turn, sizeof(Shell) * Max(count, 1));
+	for (uint64 i = 0; i < count; i++)
+	{
+		shells[i].parent = notif_spi_text(&rows, i, 1, worker->turn);
+		shells[i].child = notif_spi_text(&rows, i, 2, worker->turn);
+		shells[i].pending = notif_spi_bool(&rows, i, 3, NULL);
+	}
+	notif_worker_commit(worker, false);
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		if (shells[i].pending)
+			upkeep_alter(worker, shells[i].parent, shells[i].child, "FINALIZE");
+		if (!upkeep_drop(worker, shells[i].child))
+			return false;
+	}
+	return true;
+}
+
+/* At most one detach may be pending under a parent. */
+static bool
+upkeep_detach(NotifWorker *worker, const char *parent, const char *child)
+{
+	if (!upkeep_finish_shells(worker))
+		return false;
+	upkeep_alter(worker, parent, child, "CONCURRENTLY");
+	return upkeep_drop(worker, child);
+}
+
+static bool
+upkeep_drop(NotifWorker *worker, const char *child)
+{
+	Datum		name;
+
+	if (!notif_worker_begin(worker, "notif: drop an empty partition"))
+		return false;
+	name = CStringGetTextDatum(child);
+	(void) notif_spi_run(&stmt_drop, &name, NULL, 1);
+	notif_worker_commit(worker, false);
+	return true;
+}
+
+/*
+ * ALTER TABLE … DETACH PARTITION … CONCURRENTLY | FINALIZE.  It waits for
+ * transactions that use the parent, under the pinned lock_timeout; then the
+ * detach stays pending and is finished later.
+ */
+static void
+upkeep_alter(NotifWorker *worker, const char *parent, const char *child, const char *how)
+{
+	StringInfoData sql;
+	Oid			relation;
+
+	if (!notif_worker_begin(worker, "notif: find a partition's parent"))
+		return;
+	relation = get_relname_relid(parent, get_namespace_oid(NOTIF_PRIVATE_SCHEMA, false));
+	notif_worker_commit(worker, false);
+	if (!OidIsValid(relation))
+		return;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "ALTER TABLE %s.%s", NOTIF_PRIVATE_SCHEMA, quote_identifier(parent));
+	appendStringInfo(&sql, " DETACH PARTITION %s.%s %s", NOTIF_PRIVATE_SCHEMA,
+					 quote_identifier(child), how);
+	notif_toplevel_run(sql.data, relation);
+}

@@ -1,0 +1,667 @@
+/*
+ * worker.c
+ *		The frame of every database worker: from the postmaster's fork to
+ *		proc_exit.
+ *
+ * Slots.  The launcher writes the incarnation it wants into a slot and passes
+ * it along; a process that finds another one there was overtaken and ends.  The
+ * slot is given back by an exit hook that is registered before the connection
+ * is made: hooks run last in first out, so whoever waits for a free slot (DROP
+ * DATABASE) finds the process gone from the list of backends, too.
+ *
+ * Signals only set flags and the latch.  SIGTERM while idle ends the loop;
+ * while SQL runs it interrupts workers that lose nothing by it (their
+ * transaction is done again) and lets a dispatcher finish what it records, no
+ * longer than notif.shutdown_grace.  A commit that waits for a standby is always
+ * interruptible: otherwise a shutdown would wait for the standby.
+ *
+ * Errors.  A turn of the loop runs under PG_TRY.  An ERROR aborts its
+ * transaction, is logged with this worker's name and pauses the work; the
+ * process stays.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "common/hashfn.h"
+#include "fmgr.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "../src/settings.h"
+#include "../src/wake.h"
+#include "worker.h"
+
+#define TIMEOUT_MS				10000
+#define TIMEOUT_UPKEEP_MS		300000
+#define OWN_RETRY_MS			5000
+#define PAUSE_FIRST_MS			1000
+#define PAUSE_MAX_MS			60000
+
+/* Second half of the advisory key holds kind, tier and share. */
+#define OWN_LOCK_CLASS			0x6e6f7469	/* "noti" */
+
+/*----	Local variables ----*/
+
+static NotifWorker me;
+
+/* SIGTERM interrupts whatever runs, as in a session. */
+static volatile sig_atomic_t sigterm_interrupts = true;
+
+/* This kind lets a running transaction finish. */
+static bool finishes_transactions = false;
+
+/* Died while true: database or role have changed, have a look first. */
+static bool connecting = false;
+
+static WaitEventSet *wait_set = NULL;
+static int	wait_set_fd = -1;
+
+static void worker_sigterm(SIGNAL_ARGS);
+static bool worker_attach(Datum arg, bool probe);
+static void worker_detach(int code, Datum arg);
+static void worker_pin_settings(void);
+static void worker_describe(void *arg);
+static bool worker_may_go_on(NotifWorker *worker, const NotifWorkerOps *ops, void *arg);
+static long worker_turn(NotifWorker *worker, const NotifWorkerOps *ops, void *arg);
+static void worker_caught(NotifWorker *worker, const NotifWorkerOps *ops, void *arg);
+static void worker_note_error(NotifWorker *worker, const ErrorData *error);
+static void worker_wait(NotifWorker *worker, long timeout_ms);
+static void worker_build_wait_set(int fd);
+
+/* ---- life ------------------------------------------------------------------ */
+
+void
+notif_worker_main(Datum arg)
+{
+	ErrorContextCallback context;
+
+	pqsignal(SIGTERM, worker_sigterm);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+
+	if (!worker_attach(arg, false))
+		proc_exit(0);
+	on_shmem_exit(worker_detach, (Datum) 0);
+
+	context.callback = worker_describe;
+	context.arg = &me;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	BackgroundWorkerUnblockSignals();
+	connecting = true;
+	BackgroundWorkerInitializeConnection(me.dbname, NOTIF_WORKER_ROLE, 0);
+	connecting = false;
+	sigterm_interrupts = false;
+
+	worker_pin_settings();
+	me.dboid = MyDatabaseId;
+	pg_atomic_write_u32(&notif_shared->databases[me.database].dboid, me.dboid);
+	me.life = AllocSetContextCreate(TopMemoryContext, "notif worker", ALLOCSET_DEFAULT_SIZES);
+	me.turn = AllocSetContextCreate(me.life, "notif worker turn", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(me.turn);
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	switch (me.kind)
+	{
+		case NOTIF_WORKER_UPKEEP:
+			notif_upkeep_run(&me);
+			break;
+		case NOTIF_WORKER_ROUTER:
+			notif_router_run(&me);
+			break;
+		case NOTIF_WORKER_DISPATCHER:
+			notif_dispatcher_run(&me);
+			break;
+	}
+	proc_exit(0);
+}
+
+/*
+ * Looks, without a connection to any database, whether there is something to
+ * connect to: a worker for a database or role that does not exist would leave
+ * a FATAL in the log at every try.  Runs in upkeep's slot, for an instant.
+ */
+void
+notif_probe_main(Datum arg)
+{
+	NotifDatabaseState state = NOTIF_DB_MISSING;
+	HeapTuple	tuple;
+	Oid			dboid;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+
+	if (!worker_attach(arg, true))
+		proc_exit(0);
+	on_shmem_exit(worker_detach, (Datum) 0);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	dboid = get_database_oid(me.dbname, true);
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dboid));
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (database->datallowconn && database->datconnlimit != -2)
+			state = NOTIF_DB_NO_EXTENSION;
+		ReleaseSysCache(tuple);
+	}
+	if (state == NOTIF_DB_NO_EXTENSION)
+	{
+		tuple = SearchSysCache1(AUTHNAME, CStringGetDatum(NOTIF_WORKER_ROLE));
+		if (HeapTupleIsValid(tuple))
+		{
+			if (((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin)
+				state = NOTIF_DB_FOUND;
+			ReleaseSysCache(tuple);
+		}
+	}
+	CommitTransactionCommand();
+
+	notif_database_report(me.database, state);
+	proc_exit(0);
+}
+
+/* Flag and latch only: everything else is unsafe in a handler. */
+static void
+worker_sigterm(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	/* a second one is meant seriously */
+	if (sigterm_interrupts || ShutdownRequestPending)
+	{
+		ProcDiePending = true;
+		InterruptPending = true;
+	}
+	ShutdownRequestPending = true;
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/* Fills `me` and takes the slot; false: it is not ours (any more). */
+static bool
+worker_attach(Datum arg, bool probe)
+{
+	uint32		number = DatumGetUInt32(arg);
+	NotifDatabaseSlot *database;
+	bool		mine;
+
+	me.database = number / NOTIF_WORKERS_PER_DB;
+	me.index = number % NOTIF_WORKERS_PER_DB;
+	me.kind = notif_worker_slot_kind(me.index);
+	me.tier = notif_worker_slot_tier(me.index);
+	memcpy(&me.incarnation, MyBgworkerEntry->bgw_extra, sizeof(me.incarnation));
+	me.wait_fd = -1;
+	me.transaction_timeout_ms = me.kind == NOTIF_WORKER_UPKEEP ? TIMEOUT_UPKEEP_MS : TIMEOUT_MS;
+
+	database = &notif_shared->databases[me.database];
+	me.slot = &database->workers[me.index];
+
+	LWLockAcquire(notif_shared->lock, LW_EXCLUSIVE);
+	mine = database->in_use && database->hold_pid == 0 &&
+		me.slot->incarnation == me.incarnation &&
+		me.slot->state == NOTIF_STATE_STARTING && me.slot->pid == 0;
+	if (mine)
+	{
+		strlcpy(me.dbname, database->name, sizeof(me.dbname));
+		me.slot->state = NOTIF_STATE_RUNNING;
+		me.slot->pid = MyProcPid;
+		me.slot->started_at = GetCurrentTimestamp();
+		if (!probe)
+			me.slot->restarts++;
+		me.slot->retry_ms = 0;
+		pg_atomic_write_u32(&me.slot->asleep, 0);
+		pg_atomic_write_u32(&me.slot->wake, 1);
+		pg_atomic_write_u32(&me.slot->procno, (uint32) notif_compat_my_procno());
+	}
+	LWLockRelease(notif_shared->lock);
+	return mine;
+}
+
+/* Exit hook: see the top.  Only what is still ours is given back. */
+static void
+worker_detach(int code, Datum arg)
+{
+	bool		asked;
+
+	/* an ERROR during exit could have left any lock held, this one included */
+	LWLockReleaseAll();
+	LWLockAcquire(notif_shared->lock, LW_EXCLUSIVE);
+	if (me.slot->pid == MyProcPid)
+	{
+		asked = me.slot->state == NOTIF_STATE_STOPPING || ShutdownRequestPending;
+		if (code != 0 && !asked)
+		{
+			me.slot->failures++;
+			me.slot->last_error_at = GetCurrentTimestamp();
+			if (connecting)
+				notif_shared->databases[me.database].state = NOTIF_DB_UNKNOWN;
+		}
+		else
+			me.slot->failures = 0;
+		me.slot->state = NOTIF_STATE_STOPPED;
+		me.slot->pid = 0;
+		me.slot->stopped_at = GetCurrentTimestamp();
+		pg_atomic_write_u32(&me.slot->procno, UINT32_MAX);
+		pg_atomic_write_u32(&me.slot->asleep, 0);
+		pg_atomic_write_u64(&me.slot->counters[NOTIF_COUNT_IN_FLIGHT], 0);
+		pg_atomic_write_u64(&me.slot->counters[NOTIF_COUNT_BACKLOG], 0);
+	}
+	LWLockRelease(notif_shared->lock);
+
+	ConditionVariableBroadcast(&notif_shared->slot_freed);
+	notif_nudge_launcher();
+}
+
+/*
+ * What a database or role could set behind our back.  PGC_S_OVERRIDE beats
+ * ALTER ROLE, ALTER DATABASE and every later reload.
+ */
+static void
+worker_pin_settings(void)
+{
+	static const struct
+	{
+		const char *name;
+		const char *value;
+	}			pins[] =
+	{
+		{"search_path", "pg_catalog, pg_temp"},
+		{"role", "none"},
+		{"session_replication_role", "origin"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"default_tablespace", ""},
+		{"row_security", "on"},
+		{"TimeZone", "UTC"},
+		{"DateStyle", "ISO, YMD"},
+		{"IntervalStyle", "postgres"},
+		{"bytea_output", "hex"},
+		{"extra_float_digits", "1"},
+		{"jit", "off"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "2s"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"idle_session_timeout", "0"}
+	};
+
+	for (size_t i = 0; i < lengthof(pins); i++)
+		SetConfigOption(pins[i].name, pins[i].value, PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_name,
+					PGC_USERSET, PGC_S_OVERRIDE);
+}
+
+static void
+worker_describe(void *arg)
+{
+	const NotifWorker *worker = arg;
+
+	if (worker->tier == NOTIF_TIER_NONE)
+		errcontext("notif %s of database \"%s\"",
+				   notif_worker_kind_name(worker->kind), worker->dbname);
+	else
+		errcontext("notif %s of database \"%s\", tier %s",
+				   notif_worker_kind_name(worker->kind), worker->dbname,
+				   notif_tier_name(worker->tier));
+}
+
+/* ---- loop ------------------------------------------------------------------ */
+
+void
+notif_worker_loop(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
+{
+	volatile long timeout_ms = 0;
+
+	finishes_transactions = ops->drained != NULL;
+
+	for (;;)
+	{
+		volatile bool go_on = true;
+
+		PG_TRY();
+		{
+			if (timeout_ms != 0)
+				worker_wait(worker, timeout_ms);
+			go_on = worker_may_go_on(worker, ops, arg);
+			if (go_on)
+				timeout_ms = worker_turn(worker, ops, arg);
+		}
+		PG_CATCH();
+		{
+			worker_caught(worker, ops, arg);
+			timeout_ms = 1;
+		}
+		PG_END_TRY();
+
+		if (!go_on)
+			break;
+		MemoryContextSwitchTo(worker->turn);
+		MemoryContextReset(worker->turn);
+	}
+}
+
+/* Interrupts, reload, and whether there is a next turn. */
+static bool
+worker_may_go_on(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
+{
+	CHECK_FOR_INTERRUPTS();
+
+	worker->reloaded = false;
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		worker->reloaded = true;
+	}
+
+	if (worker->extension_gone)
+	{
+		/* recreated in one transaction: do not make it wait for us */
+		LWLockAcquire(notif_shared->lock, LW_EXCLUSIVE);
+		worker->slot->retry_ms = 1;
+		LWLockRelease(notif_shared->lock);
+		notif_database_report(worker->database, NOTIF_DB_NO_EXTENSION);
+		notif_wake_launcher();
+		return false;
+	}
+
+	if (ShutdownRequestPending)
+	{
+		if (ops->drained == NULL)
+			return false;
+		if (!worker->stopping)
+		{
+			worker->stopping = true;
+			worker->stop_deadline_ms = notif_monotonic_ms() + guc_shutdown_grace;
+		}
+		if (notif_monotonic_ms() >= worker->stop_deadline_ms || ops->drained(worker, arg))
+			return false;
+	}
+	return true;
+}
+
+/* One turn.  Returns the ms to wait before the next one, at most the maximum. */
+static long
+worker_turn(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
+{
+	long		wanted;
+	int64		now_ms;
+
+	/*
+	 * Taken before the work looks at anything, so that what is committed from
+	 * here on sets it again.
+	 */
+	worker->woken = pg_atomic_exchange_u32(&worker->slot->wake, 0) != 0;
+	pg_atomic_write_u64(&worker->slot->heartbeat, (uint64) GetCurrentTimestamp());
+	notif_worker_count(worker, NOTIF_COUNT_TURNS, 1);
+
+	now_ms = notif_monotonic_ms();
+	if (now_ms < worker->pause_until_ms)
+	{
+		wanted = ops->service ? ops->service(worker, arg) : NOTIF_IDLE;
+		if (wanted == NOTIF_IDLE || wanted > worker->pause_until_ms - now_ms)
+			wanted = worker->pause_until_ms - now_ms;
+
+		/* what woke us during the pause is still to be done after it */
+		if (worker->woken)
+			pg_atomic_write_u32(&worker->slot->wake, 1);
+		if (wanted <= 0)
+			wanted = 1;
+	}
+	else
+	{
+		wanted = ops->work(worker, arg);
+		worker->errors_in_a_row = 0;
+		if (notif_spi_active())
+			elog(ERROR, "a turn of the %s left a transaction open",
+				 notif_worker_kind_name(worker->kind));
+	}
+
+	if (wanted == NOTIF_IDLE || wanted > NOTIF_MAX_SLEEP_MS)
+		wanted = NOTIF_MAX_SLEEP_MS;
+	if (worker->stopping)
+	{
+		int64		left = worker->stop_deadline_ms - notif_monotonic_ms();
+
+		wanted = Min(wanted, (long) Max(left, 0));
+	}
+	return wanted;
+}
+
+/* Second half of an ERROR: what a session does between two commands. */
+static void
+worker_caught(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
+{
+	ErrorData  *error;
+	int			shift;
+
+	HOLD_INTERRUPTS();
+	sigterm_interrupts = false;
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	QueryCancelPending = false;
+	EmitErrorReport();
+	AbortOutOfAnyTransaction();
+	MemoryContextSwitchTo(worker->turn);
+	error = CopyErrorData();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	worker_note_error(worker, error);
+	FreeErrorData(error);
+
+	shift = Min(worker->errors_in_a_row, 6);
+	worker->errors_in_a_row++;
+	worker->pause_until_ms = notif_monotonic_ms() + Min(PAUSE_FIRST_MS << shift, PAUSE_MAX_MS);
+
+	/* recover is the kind's own code: an ERROR in it ends the process */
+	if (ops->recover != NULL)
+		ops->recover(worker, arg);
+}
+
+static void
+worker_note_error(NotifWorker *worker, const ErrorData *error)
+{
+	notif_worker_count(worker, NOTIF_COUNT_ERRORS, 1);
+	LWLockAcquire(notif_shared->lock, LW_EXCLUSIVE);
+	worker->slot->last_error_at = GetCurrentTimestamp();
+	snprintf(worker->slot->last_error, sizeof(worker->slot->last_error), "%s: %s",
+			 unpack_sql_state(error->sqlerrcode), error->message ? error->message : "");
+	LWLockRelease(notif_shared->lock);
+}
+
+/*
+ * Sleeps until woken, the fd is readable or the time is over.  Announces the
+ * sleep first and then looks for work once more: see wake.c.
+ */
+static void
+worker_wait(NotifWorker *worker, long timeout_ms)
+{
+	WaitEvent	event;
+
+	if (wait_set == NULL || wait_set_fd != worker->wait_fd)
+		worker_build_wait_set(worker->wait_fd);
+
+	/* counters of the last transactions shall not stay hidden while asleep */
+	if (timeout_ms >= 1000)
+		pgstat_report_stat(true);
+
+	pg_atomic_exchange_u32(&worker->slot->asleep, 1);
+	if (pg_atomic_read_u32(&worker->slot->wake) == 0 || worker->pause_until_ms > notif_monotonic_ms())
+		WaitEventSetWait(wait_set, timeout_ms, &event, 1, PG_WAIT_EXTENSION);
+	pg_atomic_exchange_u32(&worker->slot->asleep, 0);
+	ResetLatch(MyLatch);
+	notif_worker_count(worker, NOTIF_COUNT_WAKEUPS, 1);
+}
+
+/* A kept set: building one for every wait costs five system calls. */
+static void
+worker_build_wait_set(int fd)
+{
+	if (wait_set != NULL)
+		FreeWaitEventSet(wait_set);
+	wait_set = NULL;
+	wait_set = CreateWaitEventSet(TopMemoryContext, fd >= 0 ? 3 : 2);
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	if (fd >= 0)
+		AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, fd, NULL, NULL);
+	wait_set_fd = fd;
+}
+
+/* ---- transactions ---------------------------------------------------------- */
+
+/*
+ * The lock on the extension is taken inside the transaction and the extension
+ * looked up again under it: DROP EXTENSION either waits for this transaction
+ * or has happened.
+ */
+bool
+notif_worker_begin(NotifWorker *worker, const char *label)
+{
+	int			timeout_ms = worker->transaction_timeout_ms;
+	Oid			extension;
+
+	if (worker->stopping)
+	{
+		int64		left = worker->stop_deadline_ms - notif_monotonic_ms();
+
+		timeout_ms = Min(timeout_ms, (int) Max(left, 100));
+	}
+
+	sigterm_interrupts = !finishes_transactions;
+	CHECK_FOR_INTERRUPTS();
+	notif_spi_begin(label, timeout_ms);
+	notif_worker_count(worker, NOTIF_COUNT_TRANSACTIONS, 1);
+
+	extension = get_extension_oid(NOTIF_EXTENSION, true);
+	if (OidIsValid(extension))
+	{
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		if (get_extension_oid(NOTIF_EXTENSION, true) != extension)
+			extension = InvalidOid;
+	}
+	if (!OidIsValid(extension) ||
+		(OidIsValid(worker->extension) && worker->extension != extension))
+	{
+		worker->extension_gone = true;
+		notif_worker_rollback(worker);
+		return false;
+	}
+	worker->extension = extension;
+	return true;
+}
+
+void
+notif_worker_commit(NotifWorker *worker, bool durable)
+{
+	sigterm_interrupts = true;
+	notif_spi_commit(durable);
+	sigterm_interrupts = false;
+}
+
+void
+notif_worker_rollback(NotifWorker *worker)
+{
+	notif_spi_rollback();
+	sigterm_interrupts = false;
+}
+
+/*
+ * A session lock with the resource owner of nobody: AbortTransaction does not
+ * release it, the end of the process does.
+ */
+bool
+notif_worker_own(NotifWorker *worker, int share)
+{
+	LOCKTAG		tag;
+	LockAcquireResult result;
+	uint32		what = ((uint32) worker->kind << 24) |
+		((uint32) (worker->tier + 1) << 16) | (uint32) share;
+
+	Assert(share >= 0 && share <= 0xffff);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OWN_LOCK_CLASS, what, 2);
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	result = LockAcquire(&tag, ExclusiveLock, true, true);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(worker->turn);
+
+	if (result == LOCKACQUIRE_NOT_AVAIL)
+	{
+		ereport(LOG,
+				(errmsg("another process does the work of this notif worker, trying again later")));
+		LWLockAcquire(notif_shared->lock, LW_EXCLUSIVE);
+		worker->slot->retry_ms = OWN_RETRY_MS;
+		LWLockRelease(notif_shared->lock);
+		return false;
+	}
+	return true;
+}
+
+/* ---- small things ---------------------------------------------------------- */
+
+/* Only the owner writes, so a plain read and write lose nothing. */
+void
+notif_worker_count(NotifWorker *worker, NotifCounter counter, int64 n)
+{
+	pg_atomic_uint64 *cell = &worker->slot->counters[counter];
+
+	pg_atomic_write_u64(cell, pg_atomic_read_u64(cell) + (uint64) n);
+}
+
+void
+notif_worker_gauge(NotifWorker *worker, NotifCounter counter, int64 value)
+{
+	pg_atomic_write_u64(&worker->slot->counters[counter], (uint64) value);
+}
+
+void
+notif_worker_wake(NotifWorker *worker, NotifWorkerKind kind, int tier)
+{
+	notif_wake_slot(&notif_shared->databases[worker->database].workers[notif_worker_slot_index(kind, tier)]);
+}
+
+int64
+notif_monotonic_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64
+notif_monotonic_ms(void)
+{
+	return notif_monotonic_us() / 1000;
+}
