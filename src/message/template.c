@@ -292,6 +292,20 @@ notif_template_add_text(NotifTemplate *tmpl, const char *text, size_t len,
 	return template_literal(tmpl, text + from, pos - from, escape);
 }
 
+bool
+notif_template_is_hole(const NotifJson *json, uint32_t node)
+{
+	const NotifJsonNode *n = &json->nodes[node];
+	const char *content = json->text + n->start + 1;
+	size_t		name_len;
+
+	/* names hold nothing that JSON escapes, so the slice can be looked at */
+	if (n->kind != NOTIF_JSON_STRING || n->len < 5 || content[0] != '{')
+		return false;
+	name_len = template_name_len(content + 1, n->len - 3);
+	return name_len > 0 && name_len + 4 == n->len && content[name_len + 1] == '}';
+}
+
 /* A string value of a JSON template. */
 static NotifStatus
 template_json_string(NotifTemplate *tmpl, const NotifJson *json, uint32_t node,
@@ -299,8 +313,10 @@ template_json_string(NotifTemplate *tmpl, const NotifJson *json, uint32_t node,
 {
 	NotifBuf	text;
 	NotifStatus status;
-	size_t		name_len;
 
+	if (notif_template_is_hole(json, node))
+		return template_hole(tmpl, TEMPLATE_VALUE, json->text + json->nodes[node].start + 2,
+							 json->nodes[node].len - 4, 0, accept, error, error_size);
 	notif_buf_init(&text, NOTIF_TEMPLATE_TEXT_MAX);
 	status = notif_json_decode(json, node, &text);
 	if (status == NOTIF_ETOOBIG)
@@ -311,20 +327,12 @@ template_json_string(NotifTemplate *tmpl, const NotifJson *json, uint32_t node,
 		notif_buf_free(&text);
 		return status;
 	}
-	name_len = text.len >= 3 && text.data[0] == '{' ?
-		template_name_len(text.data + 1, text.len - 1) : 0;
-	if (name_len > 0 && name_len + 2 == text.len && text.data[text.len - 1] == '}')
-		status = template_hole(tmpl, TEMPLATE_VALUE, text.data + 1, name_len, 0, accept,
-							   error, error_size);
-	else
-	{
+	status = template_literal(tmpl, "\"", 1, false);
+	if (status == NOTIF_OK)
+		status = notif_template_add_text(tmpl, notif_buf_text(&text), text.len,
+										 NOTIF_TEMPLATE_STRING, error, error_size);
+	if (status == NOTIF_OK)
 		status = template_literal(tmpl, "\"", 1, false);
-		if (status == NOTIF_OK)
-			status = notif_template_add_text(tmpl, notif_buf_text(&text), text.len,
-											 NOTIF_TEMPLATE_STRING, error, error_size);
-		if (status == NOTIF_OK)
-			status = template_literal(tmpl, "\"", 1, false);
-	}
 	notif_buf_free(&text);
 	return status;
 }

@@ -70,6 +70,9 @@ NotifStatus notif_template_add_literal(NotifTemplate *tmpl, const char *bytes, s
 NotifStatus notif_template_add_text(NotifTemplate *tmpl, const char *text, size_t len,
 									NotifTemplateForm form, char *error, size_t error_size);
 
+/* True if the string node is exactly one placeholder. */
+bool		notif_template_is_hole(const NotifJson *json, uint32_t node);
+
 /* The JSON value at node of json; accept restricts what may replace it if it
  * is exactly one placeholder (null, where not accepted, is missing). */
 NotifStatus notif_template_add_json(NotifTemplate *tmpl, const NotifJson *json, uint32_t node,

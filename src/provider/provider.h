@@ -110,7 +110,18 @@ typedef struct NotifProviderOps
 	size_t		(*payload_limit) (const NotifMessageTemplate *tmpl);
 
 	/*
-	 * Fills request; its strings live in scratch (reset by the caller between
+	 * An upper bound of the payload's size without rendering: data_len and
+	 * attributes_len are the JSON sizes of the event's data and of the
+	 * recipient's attributes, other_len the most bytes of any of his reference,
+	 * his locale and the type's name.  At or under payload_limit, the payload
+	 * surely fits.
+	 */
+	size_t		(*payload_bound) (const NotifMessageTemplate *tmpl, size_t data_len,
+								  size_t attributes_len, size_t other_len);
+
+	/*
+	 * Fills method, path, headers and body of request and leaves the rest of it
+	 * alone; its strings live in scratch (reset by the caller between
 	 * calls) or in the arguments.  Errors as render.  bearer is the token text
 	 * or NULL with certificate authentication.
 	 */
