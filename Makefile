@@ -141,6 +141,22 @@ $(UNIT_TESTS): build/unit/%: build/unit/obj/test/unit/%.o build/unit/libportable
 
 unit-build: $(UNIT_TESTS)
 
+# The same layers as the server gets them, for what measures them without one.
+PLAIN_CFLAGS = $(WARNINGS) -D_GNU_SOURCE -O2 -g -Isrc -MMD -MP
+PLAIN_OBJS   = $(patsubst %.c,build/plain/obj/%.o,$(PORTABLE_SRCS))
+
+build/plain/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(PLAIN_CFLAGS) -c -o $@ $<
+
+build/plain/libportable.a: $(PLAIN_OBJS)
+	@mkdir -p $(@D); rm -f $@
+	ar rcs $@ $^
+
+-include $(PLAIN_OBJS:.o=.d)
+
+plain: build/plain/libportable.a
+
 unit: unit-build
 	@test/run/unit.sh
 
@@ -193,5 +209,9 @@ help:
 	@echo 'make sandbox      the provider stand-in alone'
 	@echo 'make clean'
 
-.PHONY: script unit unit-build lint fuzz fuzz-build sandbox test regress isolation tap demo bench help FORCE
+clean: sandbox-clean
+sandbox-clean:
+	@if [ -e test/sandbox/Makefile ]; then $(MAKE) --no-print-directory -C test/sandbox clean; fi
+
+.PHONY: script plain sandbox-clean unit unit-build lint fuzz fuzz-build sandbox test regress isolation tap demo bench help FORCE
 FORCE:

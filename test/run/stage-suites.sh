@@ -13,7 +13,7 @@ else
     suite_end unit 0 1
     rc=1
 fi
-for suite in regress isolation tap; do
+for suite in sandbox regress isolation tap; do
     start=$SECONDS
     "test/run/$suite.sh" || rc=1
     echo "($suite took $((SECONDS - start)) s)"
