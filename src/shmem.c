@@ -14,8 +14,6 @@
  *							parked_until, in_flight, connections, backlog,
  *							last_error, last_error_at
  *	notif_boot_id_sql()		bigint, 0 when not preloaded
- *	notif_clock_offset_sql() bigint, µs
- *	notif_shift_clock_sql(bigint) bigint, the new offset
  *	notif_preloaded_sql()	boolean
  *
  * Lock notes stand beside the fields in shmem.h.
@@ -45,8 +43,6 @@ static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 PG_FUNCTION_INFO_V1(notif_worker_status);
 PG_FUNCTION_INFO_V1(notif_lane_status);
 PG_FUNCTION_INFO_V1(notif_boot_id_sql);
-PG_FUNCTION_INFO_V1(notif_clock_offset_sql);
-PG_FUNCTION_INFO_V1(notif_shift_clock_sql);
 PG_FUNCTION_INFO_V1(notif_preloaded_sql);
 
 static void shmem_request(void);
@@ -297,19 +293,6 @@ Datum
 notif_boot_id_sql(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT64((int64) notif_boot());
-}
-
-Datum
-notif_clock_offset_sql(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_INT64(notif_clock_offset_us());
-}
-
-Datum
-notif_shift_clock_sql(PG_FUNCTION_ARGS)
-{
-	notif_clock_shift(PG_GETARG_INT64(0));
-	PG_RETURN_INT64(notif_clock_offset_us());
 }
 
 Datum
