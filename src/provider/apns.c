@@ -275,6 +275,8 @@ apns_build(const NotifAccount *account, const NotifMessageTemplate *tmpl,
 const NotifProviderOps notif_apns_ops = {
 	.kind = "apns",
 	.channel = "push",
+	.settings_check = notif_apns_settings_check,
+	.address_valid = notif_apns_token_valid,
 	.account_new = notif_apns_account_new,
 	.account_free = notif_apns_account_free,
 	.account_origin = notif_apns_account_origin,

@@ -204,6 +204,47 @@ apns_settings_check(ApnsSettings *settings, bool token_auth, char *error, size_t
 	return NOTIF_OK;
 }
 
+/* Reads and checks in one go; settings is freed by the caller, error or not. */
+static NotifStatus
+apns_settings_parse(const char *settings_json, bool token_auth, ApnsSettings *settings,
+					char *error, size_t error_size)
+{
+	NotifJson  *json = NULL;
+	NotifStatus status;
+
+	status = notif_json_parse(settings_json, strlen(settings_json), &json, NULL);
+	if (status == NOTIF_ENOMEM)
+		return status;
+	if (status != NOTIF_OK || json->nodes[0].kind != NOTIF_JSON_OBJECT)
+	{
+		notif_json_free(json);
+		return apns_invalid(error, error_size, "the settings are not a JSON object");
+	}
+	status = apns_settings_read(json, settings, error, error_size);
+	notif_json_free(json);
+	if (status == NOTIF_OK)
+		status = apns_settings_check(settings, token_auth, error, error_size);
+	return status;
+}
+
+NotifStatus
+notif_apns_settings_check(const char *settings_json, bool has_key, bool has_cert,
+						  char *error, size_t error_size)
+{
+	ApnsSettings settings = {.port = 443, .max_connections = 2};
+	NotifStatus status;
+
+	if (error == NULL)
+		error_size = 0;
+	if (!has_key)
+		return apns_invalid(error, error_size, has_cert ?
+							"the certificate's private key is missing" :
+							"the signing key is missing");
+	status = apns_settings_parse(settings_json, !has_cert, &settings, error, error_size);
+	apns_settings_free(&settings);
+	return status;
+}
+
 /* Keys and certificates into the account. */
 static NotifStatus
 apns_account_secrets(NotifApnsAccount *account, const char *secret_key, const char *cert_pem,
@@ -227,7 +268,6 @@ notif_apns_account_new(const char *settings_json, const char *secret_key, const 
 {
 	ApnsSettings settings = {.port = 443, .max_connections = 2};
 	NotifApnsAccount *result = NULL;
-	NotifJson  *json = NULL;
 	NotifStatus status;
 
 	*account = NULL;
@@ -239,18 +279,7 @@ notif_apns_account_new(const char *settings_json, const char *secret_key, const 
 		return apns_invalid(error, error_size, cert_pem != NULL ?
 							"the certificate's private key is missing" :
 							"the signing key is missing");
-	status = notif_json_parse(settings_json, strlen(settings_json), &json, NULL);
-	if (status == NOTIF_ENOMEM)
-		return status;
-	if (status != NOTIF_OK || json->nodes[0].kind != NOTIF_JSON_OBJECT)
-	{
-		notif_json_free(json);
-		return apns_invalid(error, error_size, "the settings are not a JSON object");
-	}
-	status = apns_settings_read(json, &settings, error, error_size);
-	notif_json_free(json);
-	if (status == NOTIF_OK)
-		status = apns_settings_check(&settings, cert_pem == NULL, error, error_size);
+	status = apns_settings_parse(settings_json, cert_pem == NULL, &settings, error, error_size);
 	if (status == NOTIF_OK)
 	{
 		result = notif_calloc(1, sizeof(NotifApnsAccount));

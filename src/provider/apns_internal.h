@@ -76,6 +76,8 @@ typedef struct NotifApnsTemplate
 	 NOTIF_EINVAL)
 
 /* apns_account.c */
+NotifStatus notif_apns_settings_check(const char *settings_json, bool has_key, bool has_cert,
+									  char *error, size_t error_size);
 NotifStatus notif_apns_account_new(const char *settings_json, const char *secret_key,
 								   const char *cert_pem, NotifAccount **account,
 								   char *error, size_t error_size);

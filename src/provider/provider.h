@@ -80,6 +80,14 @@ typedef struct NotifProviderOps
 	const char *kind;			/* 'apns' */
 	const char *channel;		/* 'push' */
 
+	/* Checks settings without the secrets, which the worker reads later;
+	 * NOTIF_EINVAL with a line in error. */
+	NotifStatus (*settings_check) (const char *settings_json, bool has_key, bool has_cert,
+								   char *error, size_t error_size);
+
+	/* Whether an address has the form that this provider takes. */
+	bool		(*address_valid) (const char *address);
+
 	/* error (may be NULL) gets one line without secrets. secret_key: PEM text
 	 * of the signing or client key, cert_pem: certificate chain or NULL. */
 	NotifStatus (*account_new) (const char *settings_json, const char *secret_key,

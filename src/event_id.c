@@ -1,0 +1,117 @@
+/*
+ * event_id.c
+ *		Ids of events; see event_id.h.
+ *
+ * Publish must not fail for want of a partition, whatever the clock does and
+ * whether or not upkeep runs.  So the time inside an id is moved to the nearest
+ * moment that has a partition: the bounds are read from the parent's cached
+ * descriptor, and the range of the partition that was hit last is remembered
+ * until the parent's relcache entry is invalidated.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "common/pg_prng.h"
+#include "fmgr.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "event_id.h"
+#include "ids.h"
+#include "spi.h"
+
+/* Unix ms, lower inclusive, upper exclusive; upper 0: not known. */
+static int64 range_lower = 0;
+static int64 range_upper = 0;
+static Oid	range_relid = InvalidOid;
+static bool callback_registered = false;
+
+static int64 last_ms = 0;
+static uint16 last_seq = 0;
+
+static void
+event_id_invalidate(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == range_relid)
+		range_upper = 0;
+}
+
+/*
+ * Finds the partition of ms or the nearest one; false if there is none at all.
+ * Moves *ms into it.
+ */
+static bool
+event_id_find_partition(Oid relid, int64 *ms)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	PartitionDesc desc = RelationGetPartitionDesc(rel, true);
+	PartitionBoundInfo bound = desc->boundinfo;
+	bool		found = false;
+
+	/* indexes[i] is the partition below datums[i], -1 for a gap */
+	for (int i = 1; desc->nparts > 0 && i < bound->ndatums; i++)
+	{
+		int64		lower;
+		int64		upper;
+
+		if (bound->indexes[i] < 0)
+			continue;
+		lower = notif_uuid_unix_ms(DatumGetUUIDP(bound->datums[i - 1][0]));
+		upper = notif_uuid_unix_ms(DatumGetUUIDP(bound->datums[i][0]));
+		range_lower = lower;
+		range_upper = upper;
+		found = true;
+		if (*ms < upper)
+			break;
+	}
+	table_close(rel, NoLock);
+	if (found)
+		*ms = Min(Max(*ms, range_lower), range_upper - 1);
+	return found;
+}
+
+void
+notif_event_id_mint(Oid event_relid, pg_uuid_t *id)
+{
+	static NotifStmt make_partitions = {
+		.sql = "SELECT notif_private.make_partitions()"
+	};
+	int64		ms = notif_timestamp_to_unix_ms(GetCurrentTimestamp());
+
+	if (!callback_registered)
+	{
+		CacheRegisterRelcacheCallback(event_id_invalidate, (Datum) 0);
+		callback_registered = true;
+	}
+	ms = Max(ms, last_ms);
+	if (range_relid != event_relid)
+	{
+		range_relid = event_relid;
+		range_upper = 0;
+	}
+	if (ms < range_lower || ms >= range_upper)
+	{
+		if (!event_id_find_partition(event_relid, &ms))
+		{
+			notif_spi_run(&make_partitions, NULL, NULL, 0);
+			if (!event_id_find_partition(event_relid, &ms))
+				ereport(ERROR,
+						errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("notif has no partition for events"),
+						errhint("Run SELECT notif_private.make_partitions() as the extension's owner."));
+		}
+	}
+
+	/*
+	 * 12 bits count within a millisecond, so that ids of a process are
+	 * ordered; when they run out, borrow the next millisecond.
+	 */
+	if (ms == last_ms && last_seq >= 0xfff)
+		ms = Min(ms + 1, range_upper - 1);
+	last_seq = ms == last_ms ? (uint16) (last_seq + 1) : (uint16) (pg_prng_uint32(&pg_global_prng_state) & 0xff);
+	last_ms = ms;
+	notif_uuid_set(id, ms, last_seq & 0xfff, pg_prng_uint64(&pg_global_prng_state));
+}

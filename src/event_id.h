@@ -1,0 +1,20 @@
+/*
+ * event_id.h
+ *		Minting the ids of events so that a publish always finds a partition.
+ */
+#ifndef NOTIF_EVENT_ID_H
+#define NOTIF_EVENT_ID_H
+
+#include "postgres.h"
+
+#include "utils/uuid.h"
+
+/*
+ * A new UUIDv7 whose time is now, clamped into the partitions that the event
+ * table has, and never before an earlier one of this process.  Makes partitions
+ * if there are none at all.  Needs an SPI connection and the rights of the
+ * table's owner.
+ */
+extern void notif_event_id_mint(Oid event_relid, pg_uuid_t *id);
+
+#endif							/* NOTIF_EVENT_ID_H */

@@ -1,0 +1,289 @@
+/*
+ * policy.c
+ *		SQL-callable faces of the modules below PostgreSQL: checks of types,
+ *		providers and addresses, rendering of text, rate windows.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "core/ratelimit.h"
+#include "ids.h"
+#include "message/template.h"
+#include "provider/apns.h"
+#include "provider/provider.h"
+
+PG_FUNCTION_INFO_V1(notif_check_type);
+PG_FUNCTION_INFO_V1(notif_check_provider);
+PG_FUNCTION_INFO_V1(notif_token_valid);
+PG_FUNCTION_INFO_V1(notif_render_text);
+PG_FUNCTION_INFO_V1(notif_rate_charge);
+PG_FUNCTION_INFO_V1(notif_rate_granted);
+PG_FUNCTION_INFO_V1(notif_rate_layer);
+PG_FUNCTION_INFO_V1(notif_rate_retry_at);
+
+static const NotifProviderOps *
+provider_ops(const char *kind)
+{
+	const NotifProviderOps *ops = notif_provider_find(kind);
+
+	if (ops == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("there is no kind of provider \"%s\"", kind),
+				errhint("Known kinds: apns."));
+	return ops;
+}
+
+static void
+refuse(NotifStatus status, const char *message, const char *detail)
+{
+	ereport(ERROR,
+			errcode(status == NOTIF_ENOMEM ? ERRCODE_OUT_OF_MEMORY : ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("%s", message),
+			errdetail("%s", detail));
+}
+
+static char *
+jsonb_text(Jsonb *value)
+{
+	return JsonbToCString(NULL, &value->root, VARSIZE(value));
+}
+
+static void
+collect_name(void *ud, const char *name)
+{
+	ArrayBuildState **names = ud;
+
+	*names = accumArrayResult(*names, CStringGetTextDatum(name), false, TEXTOID, CurrentMemoryContext);
+}
+
+Datum
+notif_check_type(PG_FUNCTION_ARGS)
+{
+	const NotifProviderOps *ops = provider_ops(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	NotifMessageTemplate *tmpl;
+	ArrayBuildState *names = NULL;
+	char		error[256] = "";
+	NotifStatus status;
+
+	status = ops->template_new(text_to_cstring(PG_GETARG_TEXT_PP(1)), text_to_cstring(PG_GETARG_TEXT_PP(2)),
+							   jsonb_text(PG_GETARG_JSONB_P(3)), &tmpl, error, sizeof(error));
+	if (status != NOTIF_OK)
+		refuse(status, "the message does not compile", error);
+	PG_TRY();
+	{
+		ops->template_vars(tmpl, collect_name, &names);
+	}
+	PG_FINALLY();
+	{
+		ops->template_free(tmpl);
+	}
+	PG_END_TRY();
+	if (names == NULL)
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(TEXTOID));
+	PG_RETURN_DATUM(makeArrayResult(names, CurrentMemoryContext));
+}
+
+Datum
+notif_check_provider(PG_FUNCTION_ARGS)
+{
+	const NotifProviderOps *ops = provider_ops(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	char		error[256] = "";
+	NotifStatus status;
+
+	status = ops->settings_check(jsonb_text(PG_GETARG_JSONB_P(1)), PG_GETARG_BOOL(2), PG_GETARG_BOOL(3),
+								 error, sizeof(error));
+	if (status != NOTIF_OK)
+		refuse(status, "the provider's settings are not usable", error);
+	PG_RETURN_VOID();
+}
+
+Datum
+notif_token_valid(PG_FUNCTION_ARGS)
+{
+	const NotifProviderOps *ops = provider_ops(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	PG_RETURN_BOOL(ops->address_valid(text_to_cstring(PG_GETARG_TEXT_PP(1))));
+}
+
+/*
+ * Data that cannot be parsed reads as missing: an inbox must show its other
+ * items whatever one of them holds.
+ */
+static NotifData *
+parse_data(FunctionCallInfo fcinfo, int n)
+{
+	NotifData  *data = NULL;
+	char	   *json;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	json = jsonb_text(PG_GETARG_JSONB_P(n));
+	if (notif_data_parse(json, strlen(json), &data) != NOTIF_OK)
+		return NULL;
+	return data;
+}
+
+Datum
+notif_render_text(PG_FUNCTION_ARGS)
+{
+	NotifVars	vars = {0};
+	NotifTemplate *tmpl = NULL;
+	NotifData  *data = NULL;
+	NotifData  *attributes = NULL;
+	NotifBuf	out;
+	NotifStatus status;
+	char	   *template;
+	char		error[256];
+	text	   *result = NULL;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	template = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	vars.recipient_ref = PG_ARGISNULL(2) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	vars.recipient_locale = PG_ARGISNULL(3) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(3));
+	if (!PG_ARGISNULL(5))
+	{
+		vars.event_id = DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(5)));
+		vars.event_time_s = notif_uuid_unix_ms(PG_GETARG_UUID_P(5)) / 1000;
+	}
+	vars.type_name = PG_ARGISNULL(6) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(6));
+	data = parse_data(fcinfo, 1);
+	attributes = parse_data(fcinfo, 4);
+	vars.data = data;
+	vars.attributes = attributes;
+
+	notif_buf_init(&out, 256 * 1024);
+	status = notif_template_new_text(template, strlen(template), &tmpl, error, sizeof(error));
+	if (status == NOTIF_OK)
+		status = notif_template_render(tmpl, &vars, &out, error, sizeof(error));
+	notif_template_free(tmpl);
+	notif_data_free(data);
+	notif_data_free(attributes);
+	if (status == NOTIF_OK)
+	{
+		/* without an ERROR in between: the buffer is not palloc'd */
+		result = (text *) palloc_extended(VARHDRSZ + out.len, MCXT_ALLOC_NO_OOM);
+		if (result != NULL)
+		{
+			memcpy(VARDATA(result), notif_buf_text(&out), out.len);
+			SET_VARSIZE(result, VARHDRSZ + out.len);
+		}
+	}
+	notif_buf_free(&out);
+	if (status == NOTIF_ENOMEM || (status == NOTIF_OK && result == NULL))
+		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
+	if (result == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(result);
+}
+
+/* ---- rate windows --------------------------------------------------------- */
+
+/* What precedes the windows in rate.state: the answer to the last charge. */
+typedef struct RateVerdict
+{
+	int32		granted;
+	int32		layer;
+	int64		retry_at_ms;	/* Unix */
+} RateVerdict;
+
+#define RATE_STATE_MAX 8192
+
+static RateVerdict
+rate_verdict(bytea *state)
+{
+	RateVerdict verdict = {0};
+
+	if (VARSIZE_ANY_EXHDR(state) >= sizeof(verdict))
+		memcpy(&verdict, VARDATA_ANY(state), sizeof(verdict));
+	return verdict;
+}
+
+Datum
+notif_rate_charge(PG_FUNCTION_ARGS)
+{
+	const uint8 *old = NULL;
+	size_t		old_len = 0;
+	ArrayType  *limits;
+	int64	   *triples;
+	int			n_layers;
+	NotifRateLayer layers[NOTIF_RATE_MAX_LAYERS];
+	RateVerdict verdict = {0};
+	int			granted = 0;
+	int			layer = -1;
+	int64		retry_at = 0;
+	size_t		out_len = 0;
+	bytea	   *result;
+	NotifStatus status;
+
+	if (PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("limits, at and wanted must not be null"));
+	if (!PG_ARGISNULL(0))
+	{
+		bytea	   *state = PG_GETARG_BYTEA_PP(0);
+
+		if (VARSIZE_ANY_EXHDR(state) >= sizeof(RateVerdict))
+		{
+			old = (uint8 *) VARDATA_ANY(state) + sizeof(RateVerdict);
+			old_len = VARSIZE_ANY_EXHDR(state) - sizeof(RateVerdict);
+		}
+	}
+	limits = PG_GETARG_ARRAYTYPE_P(1);
+	n_layers = ArrayGetNItems(ARR_NDIM(limits), ARR_DIMS(limits)) / 3;
+	if (ARR_HASNULL(limits) || n_layers > NOTIF_RATE_MAX_LAYERS)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("too many rate limits"),
+				errhint("At most %d.", NOTIF_RATE_MAX_LAYERS));
+	triples = (int64 *) ARR_DATA_PTR(limits);
+	for (int i = 0; i < n_layers; i++)
+	{
+		layers[i].id = (uint32) triples[3 * i];
+		layers[i].max_count = (uint32) triples[3 * i + 1];
+		layers[i].window_ms = triples[3 * i + 2];
+	}
+	result = palloc(VARHDRSZ + sizeof(verdict) + RATE_STATE_MAX);
+	status = notif_ratelimit_charge(old, old_len, layers, n_layers,
+									notif_timestamp_to_unix_ms(PG_GETARG_TIMESTAMPTZ(2)), PG_GETARG_INT32(3),
+									(uint8 *) VARDATA(result) + sizeof(verdict), RATE_STATE_MAX, &out_len,
+									&granted, &layer, &retry_at);
+	if (status != NOTIF_OK)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("rate limits are not usable"),
+				errdetail("status %d", status));
+	verdict.granted = granted;
+	verdict.layer = layer >= 0 && layer < n_layers ? (int32) layers[layer].id : 0;
+	verdict.retry_at_ms = retry_at;
+	memcpy(VARDATA(result), &verdict, sizeof(verdict));
+	SET_VARSIZE(result, VARHDRSZ + sizeof(verdict) + out_len);
+	PG_RETURN_BYTEA_P(result);
+}
+
+Datum
+notif_rate_granted(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(rate_verdict(PG_GETARG_BYTEA_PP(0)).granted);
+}
+
+Datum
+notif_rate_layer(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(rate_verdict(PG_GETARG_BYTEA_PP(0)).layer);
+}
+
+Datum
+notif_rate_retry_at(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(notif_unix_ms_to_timestamp(rate_verdict(PG_GETARG_BYTEA_PP(0)).retry_at_ms));
+}

@@ -1,0 +1,526 @@
+/*
+ * publish.c
+ *		notif.publish: one event, in the caller's own transaction.
+ *
+ * Runs with the rights of the tables' owner, set for the inserts only, and
+ * checks here, where the caller can still be told, all that can be known before
+ * the router runs: type, audience, data, placeholders, size.  What a publish
+ * may cost the caller's transaction is one look-up and one insert; types are
+ * cached (type_cache.c).
+ *
+ * Nothing here depends on workers or shared memory: without them events wait.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "event_id.h"
+#include "ids.h"
+#include "spi.h"
+#include "type_cache.h"
+#include "wake.h"
+
+/* A code for many is not a code: the critical tier takes small audiences only. */
+#define CRITICAL_AUDIENCE_MAX 500
+
+#define KEY_MAX_BYTES 255
+
+PG_FUNCTION_INFO_V1(notif_publish);
+PG_FUNCTION_INFO_V1(notif_new_event_id);
+PG_FUNCTION_INFO_V1(notif_wake_sql);
+
+/* Arguments by position; sql/70-publish.sql declares them in this order. */
+enum
+{
+	ARG_TYPE, ARG_RECIPIENT, ARG_DATA, ARG_RECIPIENTS, ARG_TOPIC, ARG_IDEMPOTENCY_KEY,
+	ARG_CORRELATION_ID, ARG_COLLAPSE_KEY, ARG_SOURCE, ARG_THREAD, ARG_CHANNELS, ARG_EXPIRES_IN
+};
+
+typedef struct Publication
+{
+	NotifType  *type;
+	int32		topic;			/* 0: none */
+	Datum		recipients;		/* bigint[]; 0: none */
+	int			audience;		/* recipients listed */
+	Jsonb	   *data;
+	TimestampTz now;
+	TimestampTz expires_at;
+} Publication;
+
+static char *
+text_arg(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	char	   *value;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	value = text_to_cstring(PG_GETARG_TEXT_PP(n));
+	if (strlen(value) > KEY_MAX_BYTES)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("%s is too long", what),
+				errdetail("It has %zu bytes.", strlen(value)),
+				errhint("At most %d bytes are kept.", KEY_MAX_BYTES));
+	if (value[0] == '\0')
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s must not be empty", what),
+				errhint("Leave it out instead."));
+	return value;
+}
+
+static void
+find_recipient(FunctionCallInfo fcinfo, Publication *pub)
+{
+	static NotifStmt lookup = {
+		.sql = "SELECT r.id FROM notif_private.recipient r WHERE r.ref OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,.argtypes = {TEXTOID}
+	};
+	Datum		ref = PG_GETARG_DATUM(ARG_RECIPIENT);
+	NotifRows	rows = notif_spi_run(&lookup, &ref, NULL, 1);
+	Datum		id;
+
+	if (rows.count == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("recipient \"%s\" does not exist", TextDatumGetCString(ref)),
+				errhint("Create it with notif.upsert_recipient() first."));
+	id = notif_spi_datum(&rows, 0, 1, NULL);
+	pub->recipients = PointerGetDatum(construct_array(&id, 1, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	pub->audience = 1;
+}
+
+static void
+find_recipients(FunctionCallInfo fcinfo, Publication *pub)
+{
+	static NotifStmt lookup = {
+		.sql = "SELECT pg_catalog.array_agg(DISTINCT r.id ORDER BY r.id) FILTER (WHERE r.id IS NOT NULL), "
+		"pg_catalog.min(u.ref) FILTER (WHERE r.id IS NULL), "
+		"pg_catalog.count(*) FILTER (WHERE r.id IS NULL) "
+		"FROM pg_catalog.unnest($1) u(ref) "
+		"LEFT JOIN notif_private.recipient r ON r.ref OPERATOR(pg_catalog.=) u.ref",
+		.nargs = 1,.argtypes = {TEXTARRAYOID}
+	};
+	Datum		refs = PG_GETARG_DATUM(ARG_RECIPIENTS);
+	NotifRows	rows = notif_spi_run(&lookup, &refs, NULL, 1);
+	int64		missing = notif_spi_int64(&rows, 0, 3, NULL);
+	bool		isnull;
+
+	if (missing > 0)
+	{
+		char	   *first = notif_spi_text(&rows, 0, 2, CurrentMemoryContext);
+
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				first != NULL
+				? errmsg("recipient \"%s\" does not exist", first)
+				: errmsg("recipients must not contain null"),
+				errdetail_plural("%lld of the recipients is unknown.", "%lld of the recipients are unknown.",
+								 missing, (long long) missing),
+				errhint("Create them with notif.upsert_recipient() first."));
+	}
+	pub->recipients = notif_spi_datum(&rows, 0, 1, &isnull);
+	if (isnull)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("recipients must not be empty"),
+				errhint("Skip the publish when there is nobody to tell."));
+	pub->recipients = PointerGetDatum(DatumGetArrayTypePCopy(pub->recipients));
+	pub->audience = ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(pub->recipients)),
+								   ARR_DIMS(DatumGetArrayTypeP(pub->recipients)));
+}
+
+static void
+find_topic(FunctionCallInfo fcinfo, Publication *pub)
+{
+	static NotifStmt lookup = {
+		.sql = "SELECT t.id FROM notif_private.topic t WHERE t.name OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,.argtypes = {TEXTOID}
+	};
+	Datum		name = PG_GETARG_DATUM(ARG_TOPIC);
+	NotifRows	rows = notif_spi_run(&lookup, &name, NULL, 1);
+
+	if (rows.count == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("topic \"%s\" does not exist", TextDatumGetCString(name)),
+				errhint("It is created by the first notif.subscribe(), or by notif.create_topic()."));
+	pub->topic = notif_spi_int32(&rows, 0, 1, NULL);
+}
+
+static void
+find_audience(FunctionCallInfo fcinfo, Publication *pub)
+{
+	int			given = !PG_ARGISNULL(ARG_RECIPIENT) + !PG_ARGISNULL(ARG_RECIPIENTS) + !PG_ARGISNULL(ARG_TOPIC);
+
+	if (given != 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				given == 0 ? errmsg("publish needs an audience") : errmsg("publish takes one audience, not %d", given),
+				errhint("Give exactly one of recipient, recipients and topic."));
+	if (!PG_ARGISNULL(ARG_RECIPIENT))
+		find_recipient(fcinfo, pub);
+	else if (!PG_ARGISNULL(ARG_RECIPIENTS))
+		find_recipients(fcinfo, pub);
+	else
+		find_topic(fcinfo, pub);
+
+	if (pub->type->tier == NOTIF_TIER_CRITICAL && (pub->topic != 0 || pub->audience > CRITICAL_AUDIENCE_MAX))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("type \"%s\" is critical and takes no large audience", pub->type->name),
+				errdetail("At most %d recipients, and no topic.", CRITICAL_AUDIENCE_MAX),
+				errhint("Publish to many through a type of tier bulk: it cannot delay one-time codes."));
+}
+
+/* True if the data has a value, not null, at a dotted path. */
+static bool
+data_has(Jsonb *data, const char *path)
+{
+	JsonbContainer *at = &data->root;
+	JsonbValue	found;
+
+	for (;;)
+	{
+		const char *dot = strchr(path, '.');
+		int			len = dot != NULL ? (int) (dot - path) : (int) strlen(path);
+
+		if (!JsonContainerIsObject(at) || getKeyJsonValueFromContainer(at, path, len, &found) == NULL)
+			return false;
+		if (dot == NULL)
+			return found.type != jbvNull;
+		if (found.type != jbvBinary)
+			return false;
+		at = found.val.binary.data;
+		path = dot + 1;
+	}
+}
+
+/*
+ * Refuses what can be seen not to fit: renders once, unless a bound from above
+ * says that it fits, or the text depends on who reads it.
+ */
+static void
+check_size(const Publication *pub, const char *event_id)
+{
+	NotifType  *type = pub->type;
+	size_t		limit = type->ops->payload_limit(type->tmpl);
+	char	   *json;
+	NotifData  *data;
+	NotifBuf	payload;
+	NotifVars	vars = {0};
+	NotifStatus status;
+	char		error[256] = "";
+
+	/* A message that reads its recipient is checked when it is rendered. */
+	if (type->personal)
+		return;
+	json = JsonbToCString(NULL, &pub->data->root, VARSIZE(pub->data));
+	if (type->ops->payload_bound(type->tmpl, strlen(json), 0, sizeof(type->name)) <= limit)
+		return;
+	if (notif_data_parse(json, strlen(json), &data) != NOTIF_OK)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("data cannot be used in a message"),
+				errhint("Is it nested too deeply?"));
+	notif_buf_init(&payload, 1024 * 1024);
+	vars.data = data;
+	vars.event_id = event_id;
+	vars.type_name = type->name;
+	vars.event_time_s = notif_timestamp_to_unix_ms(pub->now) / 1000;
+	status = type->ops->render(type->tmpl, &vars, &payload, error, sizeof(error));
+	notif_buf_free(&payload);
+	notif_data_free(data);
+	if (status == NOTIF_OK)
+		return;
+	if (status == NOTIF_ETOOBIG)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("the message of type \"%s\" is too large", type->name),
+				errdetail("%s", error),
+				errhint("The provider takes at most %zu bytes: send less data, or let the app fetch it.", limit));
+	ereport(ERROR,
+			errcode(status == NOTIF_ENOMEM ? ERRCODE_OUT_OF_MEMORY : ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("the message of type \"%s\" cannot be rendered", type->name),
+			errdetail("%s", error));
+}
+
+static void
+check_data(Publication *pub)
+{
+	ListCell   *lc;
+
+	if (!JB_ROOT_IS_OBJECT(pub->data))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("data must be a JSON object"),
+				errhint("For example '{\"order\": 17}'."));
+	foreach(lc, pub->type->names)
+	{
+		const char *name = lfirst(lc);
+
+		if (!data_has(pub->data, name))
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("data lacks a value for placeholder {%s}", name),
+					errdetail("The message of type \"%s\" uses it.", pub->type->name),
+					errhint("Add \"%s\" to data, or define the type without it.", name));
+	}
+}
+
+static void
+check_channels(FunctionCallInfo fcinfo, const Publication *pub)
+{
+	static NotifStmt unknown = {
+		.sql = "SELECT pg_catalog.min(c) FROM pg_catalog.unnest($1) c WHERE c OPERATOR(pg_catalog.<>) ALL "
+		"(SELECT u FROM notif_private.type t, pg_catalog.unnest(t.channels) u WHERE t.id OPERATOR(pg_catalog.=) $2)",
+		.nargs = 2,.argtypes = {TEXTARRAYOID, INT4OID}
+	};
+	Datum		args[2];
+	NotifRows	rows;
+	char	   *first;
+
+	if (PG_ARGISNULL(ARG_CHANNELS))
+		return;
+	args[0] = PG_GETARG_DATUM(ARG_CHANNELS);
+	args[1] = Int32GetDatum(pub->type->id);
+	rows = notif_spi_run(&unknown, args, NULL, 1);
+	first = notif_spi_text(&rows, 0, 1, CurrentMemoryContext);
+	if (first != NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("type \"%s\" has no channel \"%s\"", pub->type->name, first),
+				errhint("channels can only narrow what the type allows."));
+	if (ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(args[0])), ARR_DIMS(DatumGetArrayTypeP(args[0]))) == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("channels must not be empty"),
+				errhint("Leave it out to use those of the type."));
+}
+
+static void
+check_expiry(FunctionCallInfo fcinfo, Publication *pub)
+{
+	Interval   *ttl = &pub->type->ttl;
+
+	if (!PG_ARGISNULL(ARG_EXPIRES_IN))
+		ttl = PG_GETARG_INTERVAL_P(ARG_EXPIRES_IN);
+	pub->expires_at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+															  TimestampTzGetDatum(pub->now),
+															  IntervalPGetDatum(ttl)));
+	if (pub->expires_at <= pub->now || pub->expires_at > pub->now + 28 * USECS_PER_DAY)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("expires_in is out of range"),
+				errhint("More than 0 and at most 28 days."));
+}
+
+/* What makes two publishes under one idempotency key the same. */
+static Datum
+body_hash(FunctionCallInfo fcinfo, const Publication *pub)
+{
+	StringInfoData s;
+	bytea	   *hash = palloc(VARHDRSZ + 16);
+	uint64		half;
+
+	initStringInfo(&s);
+	appendStringInfo(&s, "%d %d %d\n", pub->type->id, pub->topic, pub->audience);
+	if (pub->audience > 0)
+		appendBinaryStringInfo(&s, (char *) ARR_DATA_PTR(DatumGetArrayTypeP(pub->recipients)), pub->audience * 8);
+	appendBinaryStringInfo(&s, (char *) &pub->data->root, VARSIZE(pub->data) - VARHDRSZ);
+	for (int i = 0; i < 2; i++)
+	{
+		half = hash_bytes_extended((unsigned char *) s.data, s.len, (uint64) i);
+		memcpy(VARDATA(hash) + 8 * i, &half, 8);
+	}
+	SET_VARSIZE(hash, VARHDRSZ + 16);
+	return PointerGetDatum(hash);
+}
+
+/*
+ * Takes the key for this event.  True: *id holds the event of an earlier
+ * publish under the same key, and nothing must be inserted.
+ */
+static bool
+claim_key(FunctionCallInfo fcinfo, const Publication *pub, Datum key, pg_uuid_t *id)
+{
+	static NotifStmt take = {
+		.sql = "INSERT INTO notif_private.idempotency AS i (key, event, body_hash, expires_at) "
+		"VALUES ($1, $2, $3, $4 OPERATOR(pg_catalog.+) '24 hours'::pg_catalog.interval) ON CONFLICT (key) DO UPDATE "
+		"SET event = excluded.event, body_hash = excluded.body_hash, expires_at = excluded.expires_at "
+		"WHERE i.expires_at OPERATOR(pg_catalog.<=) $4 RETURNING 1",
+		.nargs = 4,.argtypes = {TEXTOID, UUIDOID, BYTEAOID, TIMESTAMPTZOID}
+	};
+	static NotifStmt read = {
+		.sql = "SELECT i.event, i.body_hash OPERATOR(pg_catalog.=) $2 FROM notif_private.idempotency i "
+		"WHERE i.key OPERATOR(pg_catalog.=) $1",
+		.nargs = 2,.argtypes = {TEXTOID, BYTEAOID}
+	};
+	Datum		args[4];
+	NotifRows	rows;
+
+	args[0] = key;
+	args[1] = UUIDPGetDatum(id);
+	args[2] = body_hash(fcinfo, pub);
+	args[3] = TimestampTzGetDatum(pub->now);
+	rows = notif_spi_run(&take, args, NULL, 0);
+	if (rows.count > 0)
+		return false;
+	args[1] = args[2];
+	rows = notif_spi_run(&read, args, NULL, 1);
+
+	/* Not visible to a snapshot of REPEATABLE READ, though it conflicts. */
+	if (rows.count == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg("could not read idempotency key due to concurrent publish"),
+				errhint("Retry the transaction."));
+	if (!notif_spi_bool(&rows, 0, 2, NULL))
+		ereport(ERROR,
+				errcode(ERRCODE_UNIQUE_VIOLATION),
+				errmsg("idempotency key \"%s\" was used for another publish", TextDatumGetCString(key)),
+				errdetail("Type, audience or data differ."),
+				errhint("Use a key that is derived from what is published."));
+	notif_spi_uuid(&rows, 0, 1, id);
+	return true;
+}
+
+static void
+insert_event(FunctionCallInfo fcinfo, const Publication *pub, const NotifConfig *config, Oid caller, pg_uuid_t *id)
+{
+	static NotifStmt insert = {
+		.sql = "INSERT INTO notif_private.event (id, tier, incarnation, type_id, topic_id, recipients, data, correlation_id, "
+		"collapse_key, source, thread, channels, expires_at, published_by, created_at) "
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+		.nargs = 15,.argtypes = {UUIDOID, INT2OID, INT2OID, INT4OID, INT4OID, INT8ARRAYOID, JSONBOID, TEXTOID,
+		TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID, NAMEOID, TIMESTAMPTZOID}
+	};
+	Datum		args[15];
+	char		nulls[15];
+	NameData	by;
+	static const int from[] = {ARG_CORRELATION_ID, ARG_COLLAPSE_KEY, ARG_SOURCE, ARG_THREAD, ARG_CHANNELS};
+
+	memset(nulls, ' ', sizeof(nulls));
+	args[0] = UUIDPGetDatum(id);
+	args[1] = Int16GetDatum(pub->type->tier);
+	args[2] = Int16GetDatum(config->incarnation);
+	args[3] = Int32GetDatum(pub->type->id);
+	args[4] = Int32GetDatum(pub->topic);
+	nulls[4] = pub->topic != 0 ? ' ' : 'n';
+	args[5] = pub->recipients;
+	nulls[5] = pub->audience > 0 ? ' ' : 'n';
+	args[6] = PointerGetDatum(pub->data);
+	for (int i = 0; i < lengthof(from); i++)
+	{
+		args[7 + i] = PG_GETARG_DATUM(from[i]);
+		nulls[7 + i] = PG_ARGISNULL(from[i]) ? 'n' : ' ';
+	}
+	args[12] = TimestampTzGetDatum(pub->expires_at);
+	namestrcpy(&by, GetUserNameFromId(caller, false));
+	args[13] = NameGetDatum(&by);
+	args[14] = TimestampTzGetDatum(pub->now);
+	notif_spi_run(&insert, args, nulls, 0);
+}
+
+Datum
+notif_publish(PG_FUNCTION_ARGS)
+{
+	Publication pub = {0};
+	const NotifConfig *config;
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	char	   *type_name;
+	Oid			caller;
+	int			sec_context;
+
+	if (PG_ARGISNULL(ARG_TYPE))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("publish needs a type"));
+	type_name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_TYPE));
+	text_arg(fcinfo, ARG_CORRELATION_ID, "correlation_id");
+	text_arg(fcinfo, ARG_SOURCE, "source");
+	text_arg(fcinfo, ARG_THREAD, "thread");
+	text_arg(fcinfo, ARG_IDEMPOTENCY_KEY, "idempotency_key");
+	if (text_arg(fcinfo, ARG_COLLAPSE_KEY, "collapse_key") != NULL &&
+		VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(ARG_COLLAPSE_KEY)) > 64)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("collapse_key is too long"),
+				errhint("Providers take at most 64 bytes."));
+	pub.now = notif_now();
+
+	/*
+	 * The owner's rights for what follows; restored by the end of the
+	 * transaction's (sub)abort if anything below raises.
+	 */
+	SPI_connect();
+	config = notif_config_get();
+	GetUserIdAndSecContext(&caller, &sec_context);
+	SetUserIdAndSecContext(config->owner, sec_context | SECURITY_LOCAL_USERID_CHANGE);
+
+	pub.type = notif_type_get(type_name);
+	if (pub.type == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("notification type \"%s\" does not exist", type_name),
+				errhint("Define it with notif.define_type(); SELECT name FROM notif.types shows what there is."));
+	if (!pub.type->enabled)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("notification type \"%s\" is disabled", type_name),
+				errhint("Enable it with notif.enable_type()."));
+	pub.data = PG_ARGISNULL(ARG_DATA)
+		? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")))
+		: PG_GETARG_JSONB_P(ARG_DATA);
+	find_audience(fcinfo, &pub);
+	check_data(&pub);
+	check_channels(fcinfo, &pub);
+	check_expiry(fcinfo, &pub);
+	notif_event_id_mint(config->event_relid, id);
+	if (pub.type->pushes)
+		check_size(&pub, "00000000-0000-7000-8000-000000000000");
+	if (PG_ARGISNULL(ARG_IDEMPOTENCY_KEY) ||
+		!claim_key(fcinfo, &pub, PG_GETARG_DATUM(ARG_IDEMPOTENCY_KEY), id))
+	{
+		insert_event(fcinfo, &pub, config, caller, id);
+		notif_wake_at_commit(pub.type->tier);
+	}
+	SetUserIdAndSecContext(caller, sec_context);
+	SPI_finish();
+	PG_RETURN_UUID_P(id);
+}
+
+Datum
+notif_new_event_id(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	SPI_connect();
+	notif_event_id_mint(notif_config_get()->event_relid, id);
+	SPI_finish();
+	PG_RETURN_UUID_P(id);
+}
+
+Datum
+notif_wake_sql(PG_FUNCTION_ARGS)
+{
+	int16		tier = PG_GETARG_INT16(0);
+
+	if (tier < 0 || tier >= NOTIF_TIERS)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("tier %d does not exist", tier));
+	notif_wake_at_commit(tier);
+	PG_RETURN_VOID();
+}

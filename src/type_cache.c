@@ -1,0 +1,201 @@
+/*
+ * type_cache.c
+ *		Cached types and the names of the extension's objects.
+ *
+ * define_type and its like call notif_private.config_changed(), which sends a
+ * relcache invalidation of the type table at commit: so the cache of every
+ * backend and worker falls with the transaction that changed the definition,
+ * with shared memory or without.  The invalidation may come in the middle of
+ * anything, so it only marks; the next call cleans.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "access/htup_details.h"
+
+#include "notif.h"
+#include "spi.h"
+#include "type_cache.h"
+
+PG_FUNCTION_INFO_V1(notif_config_changed);
+
+static HTAB *types = NULL;
+static MemoryContext cache_context = NULL;
+static NotifConfig config;
+static Oid	type_relid = InvalidOid;
+static bool stale = true;
+
+static void
+type_cache_invalidate(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == type_relid)
+		stale = true;
+}
+
+static void
+type_cache_reset(void)
+{
+	HASHCTL		ctl = {0};
+
+	if (types != NULL)
+	{
+		HASH_SEQ_STATUS scan;
+		NotifType  *type;
+
+		hash_seq_init(&scan, types);
+		while ((type = hash_seq_search(&scan)) != NULL)
+		{
+			if (type->tmpl != NULL)
+				type->ops->template_free(type->tmpl);
+			type->tmpl = NULL;
+		}
+		hash_destroy(types);
+		types = NULL;
+	}
+	if (cache_context == NULL)
+	{
+		CacheRegisterRelcacheCallback(type_cache_invalidate, (Datum) 0);
+		cache_context = AllocSetContextCreate(TopMemoryContext, "notif types",
+											  ALLOCSET_SMALL_SIZES);
+	}
+	MemoryContextReset(cache_context);
+	ctl.keysize = sizeof(((NotifType *) NULL)->name);
+	ctl.entrysize = sizeof(NotifType);
+	ctl.hcxt = cache_context;
+	types = hash_create("notif types", 64, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+static Oid
+relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+const NotifConfig *
+notif_config_get(void)
+{
+	static NotifStmt incarnation = {
+		.sql = "SELECT notif_private.current_incarnation()"
+	};
+	Oid			namespace;
+	NotifRows	rows;
+
+	if (!stale)
+		return &config;
+	type_cache_reset();
+	namespace = get_namespace_oid(NOTIF_PRIVATE_SCHEMA, false);
+	config.event_relid = get_relname_relid("event", namespace);
+	type_relid = get_relname_relid("type", namespace);
+	if (!OidIsValid(config.event_relid) || !OidIsValid(type_relid))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("the tables of extension \"notif\" are missing"),
+				errhint("Run CREATE EXTENSION notif."));
+	config.owner = relation_owner(config.event_relid);
+	/* marked before reading, so that an invalidation in between is not lost */
+	stale = false;
+	rows = notif_spi_run(&incarnation, NULL, NULL, 1);
+	config.incarnation = notif_spi_int16(&rows, 0, 1, NULL);
+	return &config;
+}
+
+static void
+note_name(void *ud, const char *name)
+{
+	NotifType  *type = ud;
+
+	if (strncmp(name, "recipient.", 10) == 0)
+		type->personal = true;
+	else if (strncmp(name, "notif.", 6) != 0)
+		type->names = lappend(type->names, pstrdup(name));
+}
+
+static void
+type_compile(NotifType *type, const char *title, const char *body, const char *options)
+{
+	char		error[256] = "";
+	NotifStatus status;
+	MemoryContext old;
+
+	type->ops = notif_provider_find("apns");
+	status = type->ops->template_new(title, body, options, &type->tmpl, error, sizeof(error));
+	if (status != NOTIF_OK)
+		ereport(ERROR,
+				errcode(status == NOTIF_ENOMEM ? ERRCODE_OUT_OF_MEMORY : ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("the message of type \"%s\" does not compile", type->name),
+				errdetail("%s", error),
+				errhint("Define the type again."));
+	old = MemoryContextSwitchTo(cache_context);
+	type->ops->template_vars(type->tmpl, note_name, type);
+	MemoryContextSwitchTo(old);
+}
+
+NotifType *
+notif_type_get(const char *name)
+{
+	static NotifStmt lookup = {
+		.sql = "SELECT t.id, t.tier, t.enabled, t.title, t.body, t.push::pg_catalog.text, t.ttl, "
+		"'push' OPERATOR(pg_catalog.=) ANY (t.channels) "
+		"FROM notif_private.type t WHERE t.name OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,.argtypes = {TEXTOID}
+	};
+	NotifType  *type;
+	NotifType	fresh = {0};
+	Datum		arg;
+	NotifRows	rows;
+	Interval   *ttl;
+
+	if (strlen(name) >= sizeof(fresh.name))
+		return NULL;
+	(void) notif_config_get();
+	type = hash_search(types, name, HASH_FIND, NULL);
+	if (type != NULL)
+		return type;
+
+	arg = CStringGetTextDatum(name);
+	rows = notif_spi_run(&lookup, &arg, NULL, 1);
+	if (rows.count == 0)
+		return NULL;
+	strlcpy(fresh.name, name, sizeof(fresh.name));
+	fresh.id = notif_spi_int32(&rows, 0, 1, NULL);
+	fresh.tier = notif_spi_int16(&rows, 0, 2, NULL);
+	fresh.enabled = notif_spi_bool(&rows, 0, 3, NULL);
+	ttl = DatumGetIntervalP(notif_spi_datum(&rows, 0, 7, NULL));
+	fresh.ttl = *ttl;
+	fresh.pushes = notif_spi_bool(&rows, 0, 8, NULL);
+	if (fresh.pushes)
+		type_compile(&fresh, notif_spi_text(&rows, 0, 4, CurrentMemoryContext),
+					 notif_spi_text(&rows, 0, 5, CurrentMemoryContext),
+					 notif_spi_text(&rows, 0, 6, CurrentMemoryContext));
+	type = hash_search(types, name, HASH_ENTER, NULL);
+	*type = fresh;
+	return type;
+}
+
+Datum
+notif_config_changed(PG_FUNCTION_ARGS)
+{
+	Oid			relid = get_relname_relid("type", get_namespace_oid(NOTIF_PRIVATE_SCHEMA, false));
+
+	if (OidIsValid(relid))
+		CacheInvalidateRelcacheByRelid(relid);
+	PG_RETURN_VOID();
+}
