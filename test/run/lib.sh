@@ -1,12 +1,17 @@
 # shellcheck shell=bash
 # What the suite scripts share.  Each suite ends with one line,
 #     NAME: P passed, F failed
-# which test.sh adds up, and with status 0 only if P > 0 (or there is nothing
-# to run) and F = 0.
+# which test.sh adds up, and with status 0 only if F = 0.
 
 suite_end() {   # suite_end NAME PASSED FAILED
     echo "$1: $2 passed, $3 failed"
     [ "$3" -eq 0 ]
+}
+
+# A suite that finds no test at all is a broken suite, not a passed one.
+suite_nothing() {   # suite_nothing NAME
+    echo "not ok $1: found no test"
+    suite_end "$1" 0 1
 }
 
 # The last lines of a log, indented, under a title.
