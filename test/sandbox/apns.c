@@ -311,7 +311,7 @@ apns_device(const SbStream *s, const SbToken *token, SbAnswer *answer)
 static bool
 apns_expired(const SbJwtInfo *info)
 {
-	if (info->iat + APNS_JWT_MAX_AGE_S < sb_now_us() / 1000000)
+	if (info->iat + APNS_JWT_MAX_AGE_S < sb.request_us / 1000000)
 		return true;
 	/* the switch ages every token it has seen, and all minted before it */
 	return sb.fault.jwt_expired_us > 0 &&

@@ -193,6 +193,7 @@ sb_request_process(SbConn *c, SbStream *s)
 {
 	int64_t		now_us = sb_now_us();
 
+	sb.request_us = now_us;
 	s->processed = true;
 	if (s->id > c->last_processed)
 		c->last_processed = s->id;

@@ -461,6 +461,7 @@ typedef struct SbState
 	SbConn	   *dirty;
 	int			apns_port;
 	int			control_port;
+	int64_t		request_us;		/* wall clock of the request being judged */
 	bool		again;			/* some connection has input left to read */
 	volatile bool stop;
 } SbState;
