@@ -1,0 +1,178 @@
+-- What people look at.  Every view is owned by notif_owner and shows no secret,
+-- no payload and no whole device token.
+
+CREATE FUNCTION notif_private.workers_here()
+	RETURNS TABLE (kind text, tier text, pid integer, state text, started_at timestamptz, restarts integer,
+				   last_error text, last_error_at timestamptz, heartbeat timestamptz, turns bigint, claimed bigint,
+				   sent bigint, recorded bigint, in_flight integer)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF notif_private.boot_id() <> 0 THEN
+		RETURN QUERY
+		SELECT w.kind, w.tier, w.pid, w.state, w.started_at, w.restarts, w.last_error, w.last_error_at, w.heartbeat,
+			   w.turns, w.claimed, w.sent, w.recorded, w.in_flight
+		FROM notif_private.worker_status() w WHERE w.database = current_database();
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION notif_private.workers_here() IS
+	'The workers of this database; no rows where notif is not preloaded.';
+
+CREATE FUNCTION notif_private.lanes_here()
+	RETURNS TABLE (tier text, lane integer, parked_until timestamptz, in_flight integer, connections integer, last_error text)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF notif_private.boot_id() <> 0 THEN
+		RETURN QUERY
+		SELECT l.tier, l.lane, l.parked_until, l.in_flight, l.connections, l.last_error
+		FROM notif_private.lane_status() l WHERE l.database = current_database();
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION notif_private.lanes_here() IS
+	'What the dispatchers of this database say of their lanes; no rows where notif is not preloaded.';
+
+-- ---- configuration ----------------------------------------------------------
+
+CREATE VIEW notif.categories AS
+	SELECT c.name, c.on_unknown, c.max_attempts, c.retry_base, c.retry_cap, c.rate_limited, c.retention, c.description
+	FROM notif_private.category c;
+COMMENT ON VIEW notif.categories IS 'Categories as notif.define_category defined them.';
+
+CREATE VIEW notif.types AS
+	SELECT t.name, t.category, (ARRAY['critical', 'standard', 'bulk'])[t.tier + 1] AS tier, t.channels, t.title, t.body,
+		   t.push, t.ttl, t.enabled, t.changed_at
+	FROM notif_private.type t;
+COMMENT ON VIEW notif.types IS 'Types of event as notif.define_type defined them.';
+
+CREATE VIEW notif.routes AS
+	SELECT r.name, r.channel, r.platform, r.app, r.providers, r.id AS lane
+	FROM notif_private.route r;
+COMMENT ON VIEW notif.routes IS
+	'Routes as notif.define_route defined them; NULL is any platform or application. lane is the route''s number in queues and outcomes.';
+
+CREATE VIEW notif.rate_limits AS
+	SELECT l.name, l.max_count, l.per, l.action
+	FROM notif_private.rate_limit l;
+COMMENT ON VIEW notif.rate_limits IS 'Limits per recipient as notif.define_rate_limit defined them.';
+
+CREATE VIEW notif.switches AS
+	SELECT l.at, l.by, l.what, nullif(l.name, '') AS name, l.paused, l.why,
+		   EXISTS (SELECT FROM notif_private.pause p WHERE p.what = l.what AND p.name = l.name)
+		   AND l.paused AND l.id = max(l.id) OVER (PARTITION BY l.what, l.name) AS holds
+	FROM notif_private.switch_log l;
+COMMENT ON VIEW notif.switches IS
+	'Who paused and resumed what, when and why; holds marks the entries that stop something now.';
+
+CREATE VIEW notif.providers AS
+	SELECT p.name, p.kind, p.enabled,
+		   EXISTS (SELECT FROM notif_private.pause s
+				   WHERE s.what = 'everything' OR (s.what = 'provider' AND s.name = p.name)) AS paused,
+		   p.settings, p.key_ref AS key, p.cert_ref AS certificate, n.open, n.in_flight, n.accepted, n.failed, n.expired,
+		   n.suppressed, l.connections, l.parked_until, l.last_error, p.changed_at
+	FROM notif_private.provider p
+	LEFT JOIN LATERAL (
+		SELECT array_agg(r.id) AS lanes FROM notif_private.route r WHERE p.name = ANY (r.providers)) r ON true
+	LEFT JOIN LATERAL (
+		SELECT coalesce(sum(t.n) FILTER (WHERE t.state = 'open'), 0)::bigint AS open,
+			   coalesce(sum(t.n) FILTER (WHERE t.state = 'in_flight'), 0)::bigint AS in_flight,
+			   coalesce(sum(t.n) FILTER (WHERE t.state = 'accepted'), 0)::bigint AS accepted,
+			   coalesce(sum(t.n) FILTER (WHERE t.state = 'failed'), 0)::bigint AS failed,
+			   coalesce(sum(t.n) FILTER (WHERE t.state = 'expired'), 0)::bigint AS expired,
+			   coalesce(sum(t.n) FILTER (WHERE t.state = 'suppressed'), 0)::bigint AS suppressed
+		FROM notif_private.tally t WHERE t.lane = ANY (r.lanes)) n ON true
+	LEFT JOIN LATERAL (
+		SELECT coalesce(sum(h.connections), 0)::integer AS connections, max(h.parked_until) AS parked_until,
+			   max(h.last_error) AS last_error
+		FROM notif_private.lanes_here() h WHERE h.lane = ANY (r.lanes)) l ON true;
+COMMENT ON VIEW notif.providers IS
+	'Provider accounts, what their routes have done so far, and what the dispatchers say of them now. parked_until: until when a route is not read because the provider is failing.';
+
+-- ---- people -----------------------------------------------------------------
+
+CREATE VIEW notif.recipients AS
+	SELECT r.ref, r.locale, r.tz, r.attributes, r.active, r.created_at
+	FROM notif_private.recipient r;
+COMMENT ON VIEW notif.recipients IS 'Recipients by the application''s ref.';
+
+CREATE VIEW notif.endpoints AS
+	SELECT r.ref AS recipient, e.device_id, a.platform, a.name AS app, left(e.address, 8) AS token, e.state,
+		   e.state_reason AS reason, e.state_at, e.registered_at, e.app_version, e.locale, e.id AS endpoint
+	FROM notif_private.endpoint e
+	JOIN notif_private.app a ON a.id = e.app_id
+	LEFT JOIN notif_private.recipient r ON r.id = e.recipient_id;
+COMMENT ON VIEW notif.endpoints IS
+	'Devices of recipients: active, quarantined (a provider doubted the token) or invalid, with the reason and since when. token is its beginning.';
+
+CREATE VIEW notif.topics AS
+	SELECT t.name, t.created_at,
+		   (SELECT count(*) FROM notif_private.subscription s WHERE s.topic_id = t.id) AS subscribers
+	FROM notif_private.topic t;
+COMMENT ON VIEW notif.topics IS 'Topics and how many have subscribed to each.';
+
+-- ---- the ledger -------------------------------------------------------------
+
+CREATE VIEW notif.state AS
+	SELECT (ARRAY['critical', 'standard', 'bulk'])[k.tier + 1] AS tier, s.state::text AS state,
+		   coalesce(t.n, 0)::bigint AS n
+	FROM generate_series(0, 2) k(tier)
+	CROSS JOIN unnest(enum_range(NULL::notif_private.tally_state)) WITH ORDINALITY s(state, place)
+	LEFT JOIN (SELECT x.tier, x.state, sum(x.n) AS n FROM notif_private.tally x GROUP BY x.tier, x.state) t
+		ON t.tier = k.tier AND t.state = s.state
+	ORDER BY k.tier, s.place;
+COMMENT ON VIEW notif.state IS
+	'How many deliveries are in which state. At any commit, per tier: expanded = open + in_flight + the terminal states.';
+
+-- Scheduled attempts are a part of the open ones.
+CREATE VIEW notif.queue AS
+	SELECT (ARRAY['critical', 'standard', 'bulk'])[k.tier + 1] AS tier, r.name AS route,
+		   EXISTS (SELECT FROM notif_private.pause p
+				   WHERE p.what = 'everything' OR (p.what = 'tier' AND p.name = (ARRAY['critical', 'standard', 'bulk'])[k.tier + 1])) AS paused,
+		   coalesce(n.open, 0) - coalesce(s.n, 0) AS waiting, coalesce(s.n, 0) AS scheduled, coalesce(n.in_flight, 0) AS in_flight,
+		   s.due_at AS next_due
+	FROM generate_series(0, 2) k(tier)
+	CROSS JOIN notif_private.route r
+	LEFT JOIN (SELECT x.tier, x.lane, sum(x.n) FILTER (WHERE x.state = 'open')::bigint AS open,
+					  sum(x.n) FILTER (WHERE x.state = 'in_flight')::bigint AS in_flight
+			   FROM notif_private.tally x WHERE x.state IN ('open', 'in_flight') GROUP BY x.tier, x.lane) n
+		ON n.tier = k.tier AND n.lane = r.id
+	LEFT JOIN (SELECT 0 AS tier, c.lane, count(*) AS n, min(c.due_at) AS due_at FROM notif_private.scheduled_critical c GROUP BY c.lane
+			   UNION ALL
+			   SELECT 1, c.lane, count(*), min(c.due_at) FROM notif_private.scheduled_standard c GROUP BY c.lane
+			   UNION ALL
+			   SELECT 2, c.lane, count(*), min(c.due_at) FROM notif_private.scheduled_bulk c GROUP BY c.lane) s
+		ON s.tier = k.tier AND s.lane = r.id;
+COMMENT ON VIEW notif.queue IS
+	'The queues, one for each tier and route: attempts waiting to be claimed, scheduled for later, and in flight. next_due: when the earliest scheduled one is due.';
+
+-- The newest outcome of a delivery is its state.  Not a DISTINCT ON, which would
+-- keep conditions on the view from reaching the indexes below.
+CREATE VIEW notif.deliveries AS
+	SELECT o.delivery, o.event, t.name AS type, (ARRAY['critical', 'standard', 'bulk'])[o.tier + 1] AS tier,
+		   r.ref AS recipient, o.endpoint, o.state, o.terminal, o.reason, o.attempt AS attempts, o.tries, p.name AS provider,
+		   o.provider_ref, o.status, round(o.latency_us / 1000.0, 3) AS latency_ms, o.at, o.next_at, o.expires_at
+	FROM notif_private.outcome o
+	LEFT JOIN notif_private.type t ON t.id = o.type_id
+	LEFT JOIN notif_private.recipient r ON r.id = o.recipient
+	LEFT JOIN notif_private.provider p ON p.id = o.provider_id
+	WHERE NOT EXISTS (SELECT FROM notif_private.outcome later
+					  WHERE later.delivery = o.delivery AND later.attempt > o.attempt);
+COMMENT ON VIEW notif.deliveries IS
+	'Deliveries that have been tried or decided, each with its newest outcome. What has no outcome yet shows in notif.queue and notif.trace.';
+
+CREATE VIEW notif.dead_letters AS
+	SELECT d.delivery, d.event, d.type, d.tier, d.recipient, d.endpoint, d.state, d.reason, d.attempts, d.tries, d.provider,
+		   d.status, d.at
+	FROM notif.deliveries d
+	WHERE d.terminal AND d.state IN ('failed', 'expired', 'held');
+COMMENT ON VIEW notif.dead_letters IS
+	'Deliveries that ended in failed, expired or held; notif.redeliver sends one again.';
+
+-- ---- the machinery ----------------------------------------------------------
+
+CREATE VIEW notif.workers AS
+	SELECT w.kind, w.tier, w.pid, w.state, w.started_at, w.heartbeat, w.restarts, w.last_error, w.last_error_at, w.turns,
+		   w.claimed, w.sent, w.recorded, w.in_flight
+	FROM notif_private.workers_here() w;
+COMMENT ON VIEW notif.workers IS
+	'The background workers of this database; no rows where notif is not preloaded or the database is not in notif.databases.';
