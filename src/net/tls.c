@@ -35,7 +35,6 @@
 struct NotifTls
 {
 	SSL_CTX    *ctx;
-	BIO_METHOD *method;
 	char	   *host;
 	bool		numeric;		/* host is an address: no SNI, IP verified */
 };
@@ -53,6 +52,9 @@ struct NotifTlsLink
 	uint64_t	bytes_in;
 	char		error[160];
 };
+
+/* One for the process, kept: OpenSSL has only 127 type numbers to give. */
+static BIO_METHOD *tls_method;
 
 static bool tls_init(void);
 static bool tls_trust(NotifTls *tls, const char *ca_file, char *error, size_t error_size);
@@ -87,12 +89,8 @@ notif_tls_new(const char *host, const char *ca_file, const char *cert_pem, const
 	tls->host = notif_strdup(host);
 	tls->numeric = inet_pton(AF_INET, host, &address) == 1 ||
 		inet_pton(AF_INET6, host, &address) == 1;
-	tls->method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "notif socket");
 	tls->ctx = SSL_CTX_new(TLS_client_method());
-	if (tls->host == NULL || tls->method == NULL || tls->ctx == NULL ||
-		BIO_meth_set_read(tls->method, link_bio_read) != 1 ||
-		BIO_meth_set_write(tls->method, link_bio_write) != 1 ||
-		BIO_meth_set_ctrl(tls->method, link_bio_ctrl) != 1 ||
+	if (tls->host == NULL || tls->ctx == NULL ||
 		SSL_CTX_set_min_proto_version(tls->ctx, TLS1_2_VERSION) != 1 ||
 		SSL_CTX_set_alpn_protos(tls->ctx, alpn, sizeof(alpn)) != 0)
 	{
@@ -121,7 +119,6 @@ notif_tls_free(NotifTls *tls)
 	if (tls == NULL)
 		return;
 	SSL_CTX_free(tls->ctx);
-	BIO_meth_free(tls->method);
 	notif_free(tls->host);
 	notif_free(tls);
 }
@@ -129,8 +126,24 @@ notif_tls_free(NotifTls *tls)
 static bool
 tls_init(void)
 {
-	return OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL) == 1 &&
-		OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL) == 1;
+	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL) != 1 ||
+		OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL) != 1)
+		return false;
+	if (tls_method == NULL)
+	{
+		BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK,
+										  "notif socket");
+
+		if (method == NULL || BIO_meth_set_read(method, link_bio_read) != 1 ||
+			BIO_meth_set_write(method, link_bio_write) != 1 ||
+			BIO_meth_set_ctrl(method, link_bio_ctrl) != 1)
+		{
+			BIO_meth_free(method);
+			return false;
+		}
+		tls_method = method;
+	}
+	return true;
 }
 
 static bool
@@ -242,7 +255,7 @@ notif_tls_link_new(NotifTls *tls, int fd)
 	ERR_clear_error();
 	link->fd = fd;
 	link->ssl = SSL_new(tls->ctx);
-	bio = BIO_new(tls->method);
+	bio = BIO_new(tls_method);
 	if (link->ssl == NULL || bio == NULL)
 	{
 		BIO_free(bio);
@@ -467,7 +480,10 @@ link_bio_write(BIO *bio, const char *data, int len)
 	}
 	/* Pretended to be "later", so that reading goes on; see the top. */
 	if (errno != EAGAIN && errno != EWOULDBLOCK)
+	{
 		link->deaf = true;
+		link->socket_errno = errno;
+	}
 	BIO_set_retry_write(bio);
 	return -1;
 }
