@@ -100,7 +100,7 @@ static void
 rate_read_state(const uint8_t *state, size_t len, const NotifRateLayer *layers, int n_layers,
 				RateLog *logs)
 {
-	RateReader	reader = {.at = state, .end = state + len};
+	RateReader	reader = {0};
 	RateLog		log;
 	int			n_logs;
 
@@ -112,7 +112,8 @@ rate_read_state(const uint8_t *state, size_t len, const NotifRateLayer *layers, 
 	if (len < 2 || state[0] != RATE_VERSION || state[1] > NOTIF_RATE_LAYERS_MAX)
 		return;
 	n_logs = state[1];
-	reader.at += 2;
+	reader.at = state + 2;
+	reader.end = state + len;
 	for (int i = 0; i < n_logs && !reader.bad; i++)
 	{
 		rate_read_log(&reader, &log);
