@@ -23,13 +23,15 @@
 
 #include <time.h>
 
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
-#include "commands/dbcommands.h"
 #include "commands/extension.h"
-#include "common/hashfn.h"
 #include "fmgr.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
@@ -45,7 +47,8 @@
 #include "utils/backend_status.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -78,6 +81,9 @@ static bool connecting = false;
 static WaitEventSet *wait_set = NULL;
 static int	wait_set_fd = -1;
 
+static bool worker_scan_catalog(Oid catalog, bool (*matches) (HeapTuple tuple));
+static bool worker_is_our_database(HeapTuple tuple);
+static bool worker_is_our_role(HeapTuple tuple);
 static void worker_sigterm(SIGNAL_ARGS);
 static bool worker_attach(Datum arg, bool probe);
 static void worker_detach(int code, Datum arg);
@@ -147,8 +153,6 @@ void
 notif_probe_main(Datum arg)
 {
 	NotifDatabaseState state = NOTIF_DB_MISSING;
-	HeapTuple	tuple;
-	Oid			dboid;
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -161,30 +165,51 @@ notif_probe_main(Datum arg)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	dboid = get_database_oid(me.dbname, true);
-	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dboid));
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
-
-		if (database->datallowconn && database->datconnlimit != -2)
-			state = NOTIF_DB_NO_EXTENSION;
-		ReleaseSysCache(tuple);
-	}
-	if (state == NOTIF_DB_NO_EXTENSION)
-	{
-		tuple = SearchSysCache1(AUTHNAME, CStringGetDatum(NOTIF_WORKER_ROLE));
-		if (HeapTupleIsValid(tuple))
-		{
-			if (((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin)
-				state = NOTIF_DB_FOUND;
-			ReleaseSysCache(tuple);
-		}
-	}
+	(void) GetTransactionSnapshot();
+	if (worker_scan_catalog(DatabaseRelationId, worker_is_our_database))
+		state = worker_scan_catalog(AuthIdRelationId, worker_is_our_role) ?
+			NOTIF_DB_FOUND : NOTIF_DB_NO_EXTENSION;
 	CommitTransactionCommand();
 
 	notif_database_report(me.database, state);
 	proc_exit(0);
+}
+
+/*
+ * Whether a shared catalog has a matching row.  By a plain scan: without a
+ * database there are no indexes of catalogs to use.
+ */
+static bool
+worker_scan_catalog(Oid catalog, bool (*matches) (HeapTuple tuple))
+{
+	Relation	relation = table_open(catalog, AccessShareLock);
+	TableScanDesc scan = table_beginscan_catalog(relation, 0, NULL);
+	HeapTuple	tuple;
+	bool		found = false;
+
+	while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+		found = matches(tuple);
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
+static bool
+worker_is_our_database(HeapTuple tuple)
+{
+	Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+	/* a connection limit of -2 is what an interrupted DROP DATABASE leaves */
+	return strcmp(NameStr(database->datname), me.dbname) == 0 &&
+		database->datallowconn && database->datconnlimit != -2;
+}
+
+static bool
+worker_is_our_role(HeapTuple tuple)
+{
+	Form_pg_authid role = (Form_pg_authid) GETSTRUCT(tuple);
+
+	return strcmp(NameStr(role->rolname), NOTIF_WORKER_ROLE) == 0 && role->rolcanlogin;
 }
 
 /* Flag and latch only: everything else is unsafe in a handler. */

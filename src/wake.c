@@ -17,23 +17,23 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "utils/timestamp.h"
 
 #include "notif.h"
 #include "shmem.h"
 #include "wake.h"
 
-#define PENDING_ROUTER(tier)		(1U << (tier))
-#define PENDING_DISPATCHER(tier)	(1U << (NOTIF_TIERS + (tier)))
-#define PENDING_UPKEEP				(1U << (2 * NOTIF_TIERS))
+#define PENDING_ROUTER(tier)	(1U << (tier))
+#define PENDING_UPKEEP			(1U << NOTIF_TIERS)
 
 /* What the current transaction wakes, as the bits above. */
 static uint32 wake_pending = 0;
 
-PG_FUNCTION_INFO_V1(notif_wake_sql);
 PG_FUNCTION_INFO_V1(notif_wake_upkeep_sql);
 
 static void wake_note(uint32 bits);
 static void wake_at_xact_end(XactEvent event, void *arg);
+static void wake_waiting_upkeep(void);
 static NotifDatabaseSlot *wake_find_database(Oid dboid);
 static void wake_procno(uint32 procno);
 
@@ -98,13 +98,33 @@ wake_at_xact_end(XactEvent event, void *arg)
 	{
 		if (pending & PENDING_ROUTER(tier))
 			notif_wake_worker(MyDatabaseId, NOTIF_WORKER_ROUTER, tier);
-		if (pending & PENDING_DISPATCHER(tier))
-			notif_wake_worker(MyDatabaseId, NOTIF_WORKER_DISPATCHER, tier);
 	}
+	if ((pending & PENDING_UPKEEP) == 0)
+		wake_waiting_upkeep();
 	if (pending & PENDING_UPKEEP)
 	{
 		notif_wake_worker(MyDatabaseId, NOTIF_WORKER_UPKEEP, NOTIF_TIER_NONE);
 		notif_wake_launcher();
+	}
+}
+
+/*
+ * While the instance waits for confirmation there is no router to wake, and
+ * this commit may be that of confirm_instance(): upkeep has a look, once a
+ * second at most, since publishing goes on meanwhile.
+ */
+static void
+wake_waiting_upkeep(void)
+{
+	NotifDatabaseSlot *database = wake_find_database(MyDatabaseId);
+
+	if (database != NULL && database->state == NOTIF_DB_WAITING)
+	{
+		NotifWorkerSlot *upkeep = &database->workers[0];
+		TimestampTz last = (TimestampTz) pg_atomic_read_u64(&upkeep->heartbeat);
+
+		if (TimestampDifferenceExceeds(last, GetCurrentTimestamp(), 1000))
+			notif_wake_slot(upkeep);
 	}
 }
 
@@ -180,23 +200,6 @@ wake_procno(uint32 procno)
 {
 	if (procno < ProcGlobal->allProcCount)
 		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
-}
-
-/*
- * notif_private.wake(tier smallint): router, dispatcher and upkeep, at commit.
- * For changes of configuration and of the instance, not for publishing.
- */
-Datum
-notif_wake_sql(PG_FUNCTION_ARGS)
-{
-	int			tier = PG_GETARG_INT16(0);
-
-	if (tier < 0 || tier >= NOTIF_TIERS)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid tier: %d", tier)));
-	wake_note(PENDING_ROUTER(tier) | PENDING_DISPATCHER(tier) | PENDING_UPKEEP);
-	PG_RETURN_VOID();
 }
 
 /* Wakes this database's upkeep and the launcher, at commit. */
