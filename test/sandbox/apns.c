@@ -202,6 +202,7 @@ sb_apns_header(SbConn *c, SbStream *s, const uint8_t *name, size_t namelen,
 			break;
 		case SB_H_ID:
 			s->bad_id = !sb_uuid_parse(value, len, s->id_bin);
+			sb_idset_prefetch(s->id_bin);
 			break;
 		case SB_H_TOPIC:
 			s->topic_len = apns_keep(s->topic, value, len);

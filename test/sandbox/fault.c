@@ -241,6 +241,7 @@ fault_status(const char *key, const char *value, SbBuf *err)
 	f->status_count = SB_FOREVER;
 	f->status_timestamp_ms = 0;
 	f->retry_after[0] = '\0';
+	f->status_body[0] = '\0';
 	reason = f->status == 410 ? "Unregistered" :
 		f->status == 429 ? "TooManyRequests" :
 		f->status == 503 ? "ServiceUnavailable" :
@@ -323,6 +324,13 @@ sb_fault_set(const char *key, const char *value, SbBuf *err)
 	}
 	if (FAULT_IS("timestamp"))
 		return fault_number(key, value, 0, INT64_MAX, &f->status_timestamp_ms, err);
+	if (FAULT_IS("body"))
+	{
+		if (strlen(value) >= sizeof(f->status_body))
+			return fault_error(err, key, value);
+		sb_copy(f->status_body, sizeof(f->status_body), value, strlen(value));
+		return true;
+	}
 	if (FAULT_IS("fraction"))
 		return fault_fraction(key, value, err);
 	if (FAULT_IS("hang"))
@@ -341,6 +349,8 @@ sb_fault_set(const char *key, const char *value, SbBuf *err)
 		f->slow_body_us = n * 1000;
 		return true;
 	}
+	if (FAULT_IS("cut_after_headers"))
+		return fault_number(key, value, SB_FOREVER, INT32_MAX, &f->cut_after_headers, err);
 	if (FAULT_IS("cut_after_data"))
 		return fault_number(key, value, SB_FOREVER, INT32_MAX, &f->cut_after_data, err);
 	if (FAULT_IS("max_streams"))

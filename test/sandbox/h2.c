@@ -129,10 +129,19 @@ h2_on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream_id,
 	return 0;
 }
 
+/* The faults that strike before the body: nothing of the request is kept. */
 static void
-h2_refuse_stream(SbConn *c, SbStream *s)
+h2_stop_at_headers(SbConn *c, SbStream *s)
 {
-	if (s->headers == 0 || sb.fault.refused_stream == 0 || !sb_fault_hits(s) ||
+	if (sb.fault.cut_after_headers != 0 && sb_fault_hits(s) &&
+		sb_fault_spend(&sb.fault.cut_after_headers))
+	{
+		s->refused = true;
+		c->cut = true;
+		sb.stats.cuts++;
+		return;
+	}
+	if ( sb.fault.refused_stream == 0 || !sb_fault_hits(s) ||
 		!sb_fault_spend(&sb.fault.refused_stream))
 		return;
 	s->refused = true;
@@ -155,7 +164,7 @@ h2_on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *use
 				return 0;
 			if (frame->hd.type == NGHTTP2_HEADERS &&
 				frame->headers.cat == NGHTTP2_HCAT_REQUEST)
-				h2_refuse_stream(c, s);
+				h2_stop_at_headers(c, s);
 			if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
 				sb_request_complete(c, s);
 			return 0;

@@ -67,6 +67,18 @@ idset_grow(void)
 	free(old);
 }
 
+/*
+ * Called when an id is first seen in a header: by the time the body has come
+ * the slot is in the cache.  In a large set the miss costs as much as hashing
+ * the payload.
+ */
+void
+sb_idset_prefetch(const uint8_t id[16])
+{
+	if (idset_size > 0)
+		__builtin_prefetch(&idset_slots[idset_hash(id) & (idset_size - 1)], 1);
+}
+
 int64_t
 sb_idset_add(const uint8_t id[16], int64_t offset)
 {

@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <openssl/rand.h>
-
 #define REQUEST_NV(n, v, l, f) \
 	((nghttp2_nv) {(uint8_t *) (n), (uint8_t *) (v), sizeof(n) - 1, (l), \
 	NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE | (f)})
@@ -92,7 +90,7 @@ sb_request_answer(SbConn *c, SbStream *s)
 	nva[n++] = REQUEST_NV("apns-id", s->id_text, sizeof(s->id_text), NGHTTP2_NV_FLAG_NO_INDEX);
 	if (s->answer_retry[0] != '\0')
 		nva[n++] = REQUEST_NV("retry-after", s->answer_retry, strlen(s->answer_retry), 0);
-	if (a->reason != NULL)
+	if (s->answer_len == 0 && a->reason != NULL)
 	{
 		int			len;
 
@@ -171,6 +169,8 @@ request_fault(SbConn *c, SbStream *s, int64_t now_us)
 		s->answer.reason = sb_apns_reason(f->status_reason);
 		sb_copy(s->answer_retry, sizeof(s->answer_retry), f->retry_after,
 				strlen(f->retry_after));
+		s->answer_len = strlen(f->status_body);
+		memcpy(s->answer_body, f->status_body, s->answer_len);
 		if (f->status == 410)
 			s->answer.timestamp_ms = f->status_timestamp_ms > 0 ? f->status_timestamp_ms
 				: now_us / 1000;
@@ -201,10 +201,7 @@ sb_request_process(SbConn *c, SbStream *s)
 	if (!(s->headers & SB_H_ID) || s->bad_id)
 	{
 		/* Apple makes one up when the client sends none */
-		if (RAND_bytes(s->id_bin, sizeof(s->id_bin)) != 1)
-			sb_die("no random bytes");
-		s->id_bin[6] = (uint8_t) ((s->id_bin[6] & 0x0f) | 0x40);
-		s->id_bin[8] = (uint8_t) ((s->id_bin[8] & 0x3f) | 0x80);
+		sb_uuid_random(s->id_bin);
 	}
 	sb_uuid_format(s->id_bin, s->id_text);
 	sb_apns_judge(c, s, &s->answer);

@@ -54,6 +54,7 @@ extern uint64_t sb_hash(const void *data, size_t len);
 extern int64_t sb_now_us(void);		/* wall clock */
 extern int64_t sb_mono_us(void);	/* for time-outs */
 extern bool sb_uuid_parse(const char *text, size_t len, uint8_t out[16]);
+extern void sb_uuid_random(uint8_t id[16]);
 extern void sb_uuid_format(const uint8_t id[16], char out[36]);
 extern bool sb_parse_int(const char *text, size_t len, int64_t *out);
 extern size_t sb_copy(char *dst, size_t size, const char *src, size_t len);
@@ -138,6 +139,7 @@ extern uint64_t sb_tokens_count(void);
 
 /* Number of earlier appearances of the id; the id is added.  -1: table full. */
 extern int64_t sb_idset_add(const uint8_t id[16], int64_t offset);
+extern void sb_idset_prefetch(const uint8_t id[16]);
 extern bool sb_idset_find(const uint8_t id[16], int64_t *offset, uint32_t *count);
 extern void sb_idset_clear(void);
 extern uint64_t sb_idset_count(void);
@@ -330,9 +332,11 @@ typedef struct SbFaults
 	int64_t		status_timestamp_ms;
 	char		retry_after[48];	/* header value, or empty */
 	char		status_reason[64];
+	char		status_body[160];	/* instead of the JSON, if not empty */
 	int64_t		fraction;		/* per cent x 100; 10000 = everybody */
 	bool		hang;
 	int64_t		delay_us;
+	int64_t		cut_after_headers;
 	int64_t		cut_after_data;
 	int64_t		slow_body_us;
 	int64_t		jwt_expired_us;	/* wall clock of the switch, 0 = off */

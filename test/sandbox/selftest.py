@@ -395,6 +395,10 @@ class Tests:
         again = [self.push(client, token=token).status for token in tokens]
         self.check("fraction is a share", 60 < got.count("500") < 140, True)
         self.check("always the same share", got, again)
+        self.box.fault("fraction=100&status=400&body=%7Bnot%20json")
+        self.check("raw body", self.push(client).body, b"{not json")
+        self.box.fault("status=400")
+        self.refused("raw body forgotten", client, 400, "BadDeviceToken")
         self.check("bad fault", self.box.get("/fault?status=200")[0], 400)
         self.check("unknown fault", self.box.get("/fault?earthquake=on")[0], 400)
 
@@ -438,6 +442,13 @@ class Tests:
         client.until(lambda: client.closed)
         self.check("cut", (client.closed, stream.done, client.goaway), (True, False, None))
         self.check("cut is in doubt", self.box.ledger()[-1][8], "0")
+        client = self.open()
+        lines = len(self.box.ledger())
+        self.box.fault("cut_after_headers=1")
+        stream = client.request(headers(self.jwt), end=False)
+        client.until(lambda: client.closed)
+        self.check("cut at headers", (client.closed, stream.done, len(self.box.ledger())),
+                   (True, False, lines))
         self.check("next connection is good", self.push(self.box.connect()).status, "200")
 
     def test_expired_switch(self):

