@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -91,7 +92,9 @@ class Sandbox:
 
     def stop(self):
         self.process.terminate()
-        return self.process.wait(10)
+        code = self.process.wait(10)
+        shutil.rmtree(self.dir)
+        return code
 
 
 def headers(jwt, token=TOKEN, **changes):
