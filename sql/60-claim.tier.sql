@@ -25,7 +25,7 @@ COMMENT ON FUNCTION notif_private.worker_lanes_@TIER@() IS
 -- The gates and the flight, for a batch already read.
 CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worker bigint, p_flight bigint,
 										  p_batch notif_private.attempt[], p_horizon timestamptz)
-	RETURNS TABLE (delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
+	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
 				   recipient bigint, endpoint bigint, expires_at timestamptz, address text, ref text, locale text,
 				   attributes text)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
@@ -148,18 +148,17 @@ BEGIN
 											  (SELECT count(*) FROM stopped) - (SELECT count(*) FROM refiled),
 											  (SELECT count(*) FROM refiled)) AS held
 	)
-	SELECT j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint, j.expires_at,
-		   j.address, j.ref, j.locale, j.attributes
-	  FROM proof CROSS JOIN judged j
-	 WHERE proof.held AND j.verdict = 'flight'
+	SELECT cardinality(p_batch), j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
+		   j.expires_at, j.address, j.ref, j.locale, j.attributes
+	  FROM proof LEFT JOIN judged j ON proof.held AND j.verdict = 'flight'
 	 ORDER BY j.ord;
 END
 $$;
 COMMENT ON FUNCTION notif_private.gate_@TIER@(bigint, integer, bigint, bigint, notif_private.attempt[], timestamptz) IS
-	'Passes a batch through the gates in their order, charges rate limits last, writes outcomes, deferrals and the flight, asserts that nothing vanished, and returns what is to be sent.';
+	'Passes a batch through the gates in their order, charges rate limits last, writes outcomes, deferrals and the flight, asserts that nothing vanished, and returns what is to be sent; batch is how many were read, a row without a delivery says that none passed.';
 
 CREATE FUNCTION notif_private.worker_claim_@TIER@(p_lane integer, p_limit integer, p_worker bigint, p_flight bigint)
-	RETURNS TABLE (delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
+	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
 				   recipient bigint, endpoint bigint, expires_at timestamptz, address text, ref text, locale text,
 				   attributes text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
@@ -265,7 +264,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, bigint) IS
-	'Takes up to p_limit attempts of a lane through the gates into flight p_flight of dispatcher p_worker, moving the lane''s cursors in the same transaction. Returns what is to be sent once that has committed.';
+	'Takes up to p_limit attempts of a lane through the gates into flight p_flight of dispatcher p_worker, moving the lane''s cursors in the same transaction. Returns what is to be sent once that has committed; batch is how many attempts were read; no row: there are none.';
 
 CREATE FUNCTION notif_private.worker_next_due_@TIER@(p_lane integer) RETURNS timestamptz
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off

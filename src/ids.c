@@ -81,6 +81,21 @@ notif_uuid_set(pg_uuid_t *id, int64 unix_ms, uint64 high, uint64 low)
 	memcpy(id->data + 8, &be, 8);
 }
 
+void
+notif_uuid_text(const pg_uuid_t *id, char *out)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*out++ = '-';
+		*out++ = digits[id->data[i] >> 4];
+		*out++ = digits[id->data[i] & 15];
+	}
+	*out = '\0';
+}
+
 static void
 derive(pg_uuid_t *out, const pg_uuid_t *event, int64 number, uint64 salt)
 {

@@ -23,4 +23,9 @@ extern int64 notif_uuid_unix_ms(const pg_uuid_t *id);
 /* Composes a UUIDv7: 12 bits of high, 62 bits of low. */
 extern void notif_uuid_set(pg_uuid_t *id, int64 unix_ms, uint64 high, uint64 low);
 
+#define NOTIF_UUID_TEXT 37		/* bytes of a UUID's text with its NUL */
+
+/* Lower-case canonical text into out[NOTIF_UUID_TEXT]; cannot raise. */
+extern void notif_uuid_text(const pg_uuid_t *id, char *out);
+
 #endif							/* NOTIF_IDS_H */

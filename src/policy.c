@@ -195,7 +195,6 @@ typedef struct RateVerdict
 	int64		retry_at_ms;	/* Unix */
 } RateVerdict;
 
-#define RATE_STATE_MAX 8192
 
 static RateVerdict
 rate_verdict(bytea *state)
@@ -215,7 +214,7 @@ notif_rate_charge(PG_FUNCTION_ARGS)
 	ArrayType  *limits;
 	int64	   *triples;
 	int			n_layers;
-	NotifRateLayer layers[NOTIF_RATE_MAX_LAYERS];
+	NotifRateLayer layers[NOTIF_RATE_LAYERS_MAX];
 	RateVerdict verdict = {0};
 	int			granted = 0;
 	int			layer = -1;
@@ -240,22 +239,22 @@ notif_rate_charge(PG_FUNCTION_ARGS)
 	}
 	limits = PG_GETARG_ARRAYTYPE_P(1);
 	n_layers = ArrayGetNItems(ARR_NDIM(limits), ARR_DIMS(limits)) / 3;
-	if (ARR_HASNULL(limits) || n_layers > NOTIF_RATE_MAX_LAYERS)
+	if (ARR_HASNULL(limits) || n_layers > NOTIF_RATE_LAYERS_MAX)
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				errmsg("too many rate limits"),
-				errhint("At most %d.", NOTIF_RATE_MAX_LAYERS));
+				errhint("At most %d.", NOTIF_RATE_LAYERS_MAX));
 	triples = (int64 *) ARR_DATA_PTR(limits);
 	for (int i = 0; i < n_layers; i++)
 	{
 		layers[i].id = (uint32) triples[3 * i];
-		layers[i].max_count = (uint32) triples[3 * i + 1];
+		layers[i].limit = (uint32) triples[3 * i + 1];
 		layers[i].window_ms = triples[3 * i + 2];
 	}
-	result = palloc(VARHDRSZ + sizeof(verdict) + RATE_STATE_MAX);
+	result = palloc(VARHDRSZ + sizeof(verdict) + NOTIF_RATE_STATE_MAX);
 	status = notif_ratelimit_charge(old, old_len, layers, n_layers,
 									notif_timestamp_to_unix_ms(PG_GETARG_TIMESTAMPTZ(2)), PG_GETARG_INT32(3),
-									(uint8 *) VARDATA(result) + sizeof(verdict), RATE_STATE_MAX, &out_len,
+									(uint8 *) VARDATA(result) + sizeof(verdict), NOTIF_RATE_STATE_MAX, &out_len,
 									&granted, &layer, &retry_at);
 	if (status != NOTIF_OK)
 		ereport(ERROR,
@@ -264,7 +263,8 @@ notif_rate_charge(PG_FUNCTION_ARGS)
 				errdetail("status %d", status));
 	verdict.granted = granted;
 	verdict.layer = layer >= 0 && layer < n_layers ? (int32) layers[layer].id : 0;
-	verdict.retry_at_ms = retry_at;
+	/* far enough for a limit that never opens, and still a timestamp */
+	verdict.retry_at_ms = Min(retry_at, INT64CONST(1) << 45);
 	memcpy(VARDATA(result), &verdict, sizeof(verdict));
 	SET_VARSIZE(result, VARHDRSZ + sizeof(verdict) + out_len);
 	PG_RETURN_BYTEA_P(result);

@@ -47,7 +47,7 @@ enum
 	ARG_CORRELATION_ID, ARG_COLLAPSE_KEY, ARG_SOURCE, ARG_THREAD, ARG_CHANNELS, ARG_EXPIRES_IN
 };
 
-typedef struct Publication
+typedef struct PublishCall
 {
 	NotifType  *type;
 	int32		topic;			/* 0: none */
@@ -56,7 +56,7 @@ typedef struct Publication
 	Jsonb	   *data;
 	TimestampTz now;
 	TimestampTz expires_at;
-} Publication;
+} PublishCall;
 
 static char *
 text_arg(FunctionCallInfo fcinfo, int n, const char *what)
@@ -81,7 +81,7 @@ text_arg(FunctionCallInfo fcinfo, int n, const char *what)
 }
 
 static void
-find_recipient(FunctionCallInfo fcinfo, Publication *pub)
+find_recipient(FunctionCallInfo fcinfo, PublishCall *pub)
 {
 	static NotifStmt lookup = {
 		.sql = "SELECT r.id FROM notif_private.recipient r WHERE r.ref OPERATOR(pg_catalog.=) $1",
@@ -102,7 +102,7 @@ find_recipient(FunctionCallInfo fcinfo, Publication *pub)
 }
 
 static void
-find_recipients(FunctionCallInfo fcinfo, Publication *pub)
+find_recipients(FunctionCallInfo fcinfo, PublishCall *pub)
 {
 	static NotifStmt lookup = {
 		.sql = "SELECT pg_catalog.array_agg(DISTINCT r.id ORDER BY r.id) FILTER (WHERE r.id IS NOT NULL), "
@@ -142,7 +142,7 @@ find_recipients(FunctionCallInfo fcinfo, Publication *pub)
 }
 
 static void
-find_topic(FunctionCallInfo fcinfo, Publication *pub)
+find_topic(FunctionCallInfo fcinfo, PublishCall *pub)
 {
 	static NotifStmt lookup = {
 		.sql = "SELECT t.id FROM notif_private.topic t WHERE t.name OPERATOR(pg_catalog.=) $1",
@@ -160,7 +160,7 @@ find_topic(FunctionCallInfo fcinfo, Publication *pub)
 }
 
 static void
-find_audience(FunctionCallInfo fcinfo, Publication *pub)
+find_audience(FunctionCallInfo fcinfo, PublishCall *pub)
 {
 	int			given = !PG_ARGISNULL(ARG_RECIPIENT) + !PG_ARGISNULL(ARG_RECIPIENTS) + !PG_ARGISNULL(ARG_TOPIC);
 
@@ -212,7 +212,7 @@ data_has(Jsonb *data, const char *path)
  * says that it fits, or the text depends on who reads it.
  */
 static void
-check_size(const Publication *pub, const char *event_id)
+check_size(const PublishCall *pub, const char *event_id)
 {
 	NotifType  *type = pub->type;
 	size_t		limit = type->ops->payload_limit(type->tmpl);
@@ -257,7 +257,7 @@ check_size(const Publication *pub, const char *event_id)
 }
 
 static void
-check_data(Publication *pub)
+check_data(PublishCall *pub)
 {
 	ListCell   *lc;
 
@@ -280,7 +280,7 @@ check_data(Publication *pub)
 }
 
 static void
-check_channels(FunctionCallInfo fcinfo, const Publication *pub)
+check_channels(FunctionCallInfo fcinfo, const PublishCall *pub)
 {
 	static NotifStmt unknown = {
 		.sql = "SELECT pg_catalog.min(c) FROM pg_catalog.unnest($1) c WHERE c OPERATOR(pg_catalog.<>) ALL "
@@ -310,7 +310,7 @@ check_channels(FunctionCallInfo fcinfo, const Publication *pub)
 }
 
 static void
-check_expiry(FunctionCallInfo fcinfo, Publication *pub)
+check_expiry(FunctionCallInfo fcinfo, PublishCall *pub)
 {
 	Interval   *ttl = &pub->type->ttl;
 
@@ -328,7 +328,7 @@ check_expiry(FunctionCallInfo fcinfo, Publication *pub)
 
 /* What makes two publishes under one idempotency key the same. */
 static Datum
-body_hash(FunctionCallInfo fcinfo, const Publication *pub)
+body_hash(FunctionCallInfo fcinfo, const PublishCall *pub)
 {
 	StringInfoData s;
 	bytea	   *hash = palloc(VARHDRSZ + 16);
@@ -353,7 +353,7 @@ body_hash(FunctionCallInfo fcinfo, const Publication *pub)
  * publish under the same key, and nothing must be inserted.
  */
 static bool
-claim_key(FunctionCallInfo fcinfo, const Publication *pub, Datum key, pg_uuid_t *id)
+claim_key(FunctionCallInfo fcinfo, const PublishCall *pub, Datum key, pg_uuid_t *id)
 {
 	static NotifStmt take = {
 		.sql = "INSERT INTO notif_private.idempotency AS i (key, event, body_hash, expires_at) "
@@ -397,7 +397,7 @@ claim_key(FunctionCallInfo fcinfo, const Publication *pub, Datum key, pg_uuid_t 
 }
 
 static void
-insert_event(FunctionCallInfo fcinfo, const Publication *pub, const NotifConfig *config, Oid caller, pg_uuid_t *id)
+insert_event(FunctionCallInfo fcinfo, const PublishCall *pub, const NotifConfig *config, Oid caller, pg_uuid_t *id)
 {
 	static NotifStmt insert = {
 		.sql = "INSERT INTO notif_private.event (id, tier, incarnation, type_id, topic_id, recipients, data, correlation_id, "
@@ -421,7 +421,7 @@ insert_event(FunctionCallInfo fcinfo, const Publication *pub, const NotifConfig 
 	args[5] = pub->recipients;
 	nulls[5] = pub->audience > 0 ? ' ' : 'n';
 	args[6] = PointerGetDatum(pub->data);
-	for (int i = 0; i < lengthof(from); i++)
+	for (size_t i = 0; i < lengthof(from); i++)
 	{
 		args[7 + i] = PG_GETARG_DATUM(from[i]);
 		nulls[7 + i] = PG_ARGISNULL(from[i]) ? 'n' : ' ';
@@ -436,7 +436,7 @@ insert_event(FunctionCallInfo fcinfo, const Publication *pub, const NotifConfig 
 Datum
 notif_publish(PG_FUNCTION_ARGS)
 {
-	Publication pub = {0};
+	PublishCall pub = {0};
 	const NotifConfig *config;
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 	char	   *type_name;

@@ -1,0 +1,211 @@
+/*
+ * claim.c
+ *		Takes attempts of a lane into a flight and sends them.
+ *
+ * Claim (commit) -> send (no transaction).  The claim's commit is durable and
+ * comes before the first byte.  Between the two only code runs that cannot
+ * raise, or whose ERROR finds the attempts in d->claimed: those go back as not
+ * sent.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "../src/ids.h"
+#include "dispatcher.h"
+
+#define SEND_TIMEOUT_MS		30000
+#define QUEUE_TIMEOUT_MS	1000	/* max_claim_age: then it goes back */
+
+typedef struct ClaimedText
+{
+	const char *address;
+	const char *ref;
+	const char *locale;
+	const char *attributes;
+} ClaimedText;
+
+/* Copies one row of the claim; fills text with what lives as long as the turn. */
+static Attempt *
+claim_row(Dispatcher *d, Lane *lane, Flight *flight, const NotifRows *rows, uint64 row, ClaimedText *text)
+{
+	MemoryContext turn = d->worker->turn;
+	Attempt    *a = attempt_new(d);
+
+	a->lane = lane;
+	a->session = lane->session;
+	a->provider = lane->session->provider;
+	a->flight = flight;
+	flight->attempts++;
+	notif_spi_uuid(rows, row, 2, &a->delivery);
+	a->attempt = notif_spi_int16(rows, row, 3, NULL);
+	a->tries = notif_spi_int16(rows, row, 4, NULL);
+	a->ord = notif_spi_int64(rows, row, 5, NULL);
+	notif_spi_uuid(rows, row, 6, &a->event);
+	a->type_id = notif_spi_int32(rows, row, 7, NULL);
+	a->recipient = notif_spi_int64(rows, row, 8, NULL);
+	a->endpoint = notif_spi_int64(rows, row, 9, NULL);
+	a->expires_at = notif_spi_timestamptz(rows, row, 10, NULL);
+	text->address = notif_spi_text(rows, row, 11, turn);
+	text->ref = notif_spi_text(rows, row, 12, turn);
+	text->locale = notif_spi_text(rows, row, 13, turn);
+	text->attributes = notif_spi_text(rows, row, 14, turn);
+	return a;
+}
+
+/*
+ * Renders and submits one attempt.  Whatever goes wrong ends as an outcome of
+ * its own, never as an ERROR.
+ */
+static void
+send_attempt(Dispatcher *d, Attempt *a, const ClaimedText *text)
+{
+	Session    *session = a->session;
+	EventContent *event = content_event(d->content, &a->event);
+	TypeContent *type = content_type(d->content, a->type_id);
+	NotifH2Request request = {0};
+	NotifMessage message = {0};
+	NotifVars	vars = {0};
+	NotifData  *attributes = NULL;
+	NotifStatus status;
+	char		id[NOTIF_UUID_TEXT];
+	char		error[128] = "";
+
+	if (event == NULL || type == NULL || type->tmpl == NULL)
+	{
+		attempt_done(d, a, "message_bad", event == NULL ? "event_unknown" : type == NULL ? "type_unknown" : type->error);
+		return;
+	}
+	if (text->attributes != NULL && strcmp(text->attributes, "{}") != 0)
+		(void) notif_data_parse(text->attributes, strlen(text->attributes), &attributes);
+	vars.data = event->data;
+	vars.attributes = attributes;
+	vars.recipient_ref = text->ref;
+	vars.recipient_locale = text->locale != NULL ? text->locale : "";
+	vars.event_id = event->text;
+	vars.type_name = type->name;
+	vars.event_time_s = event->time_s;
+	notif_uuid_text(&a->delivery, id);
+	message.delivery_id = id;
+	message.address = text->address;
+	message.collapse_key = event->collapse_key;
+	message.expires_at_s = notif_timestamp_to_unix_ms(a->expires_at - notif_clock_offset_us()) / 1000;
+	message.vars = &vars;
+	notif_buf_reset(&d->scratch);
+	status = session->ops->build(session->account, type->tmpl, &message, session->bearer,
+								 &d->scratch, &request, error, sizeof(error));
+	notif_data_free(attributes);
+	if (status == NOTIF_OK)
+	{
+		request.timeout_ms = SEND_TIMEOUT_MS;
+		request.queue_timeout_ms = QUEUE_TIMEOUT_MS;
+		request.ud = a;
+		status = notif_h2_pool_submit(session->pool, &request);
+		if (status == NOTIF_OK)
+		{
+			d->in_flight++;
+			session->in_flight++;
+			a->lane->in_flight++;
+			return;
+		}
+		attempt_done(d, a, "not_sent", "local_limit");
+		return;
+	}
+	if (status == NOTIF_ENOMEM)
+	{
+		attempt_done(d, a, "not_sent", "out_of_memory");
+		return;
+	}
+	{
+		char		reason[NOTIF_REASON_MAX];
+
+		snprintf(reason, sizeof(reason), "%s: %.40s",
+				 status == NOTIF_EMISSING ? "placeholder_missing" :
+				 status == NOTIF_ETOOBIG ? "payload_too_large" : "message_invalid", error);
+		attempt_done(d, a, "message_bad", reason);
+	}
+}
+
+bool
+dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
+{
+	static NotifStmt claim;
+	NotifWorker *worker = d->worker;
+	Datum		args[4];
+	NotifRows	rows;
+	Attempt   **attempts;
+	ClaimedText *texts;
+	pg_uuid_t  *events;
+	int32	   *types;
+	Flight	   *flight;
+	uint64		n = 0;
+	int			batch = 0;
+
+	if (claim.sql == NULL)
+	{
+		claim.sql = MemoryContextStrdup(worker->life,
+										psprintf("SELECT * FROM notif_private.worker_claim_%s($1, $2, $3, $4)",
+												 notif_tier_name(worker->tier)));
+		claim.nargs = 4;
+		claim.argtypes[0] = INT4OID;
+		claim.argtypes[1] = INT4OID;
+		claim.argtypes[2] = INT8OID;
+		claim.argtypes[3] = INT8OID;
+	}
+	if (!notif_worker_begin(worker, "notif: claiming"))
+		return false;
+	flight = MemoryContextAllocZero(worker->life, sizeof(Flight));
+	flight->id = d->next_flight++;
+	args[0] = Int32GetDatum(lane->id);
+	args[1] = Int32GetDatum(limit);
+	args[2] = Int64GetDatum(worker->incarnation);
+	args[3] = Int64GetDatum(flight->id);
+	d->claim_committed = false;
+	rows = notif_spi_run(&claim, args, NULL, 0);
+	if (rows.count > 0)
+		batch = notif_spi_int32(&rows, 0, 1, NULL);
+
+	attempts = palloc(sizeof(Attempt *) * (rows.count + 1));
+	texts = palloc(sizeof(ClaimedText) * (rows.count + 1));
+	events = palloc(sizeof(pg_uuid_t) * (rows.count + 1));
+	types = palloc(sizeof(int32) * (rows.count + 1));
+	for (uint64 i = 0; i < rows.count; i++)
+	{
+		bool		none;
+
+		(void) notif_spi_datum(&rows, i, 2, &none);
+		if (none)
+			break;				/* nothing of the batch passed the gates */
+		attempts[n] = claim_row(d, lane, flight, &rows, i, &texts[n]);
+		dlist_push_tail(&d->claimed, &attempts[n]->node);
+		events[n] = attempts[n]->event;
+		types[n] = attempts[n]->type_id;
+		n++;
+	}
+	if (n > 0)
+	{
+		content_load(d->content, lane->session->ops, events, (int) n, types, (int) n);
+		for (uint64 i = 0; i < n; i++)
+		{
+			TypeContent *type = content_type(d->content, attempts[i]->type_id);
+
+			attempts[i]->hold = type != NULL && type->hold;
+		}
+	}
+	/* Before the first byte, and whatever the role's synchronous_commit is. */
+	notif_worker_commit(worker, n > 0);
+	d->claim_committed = true;
+	if (n == 0)
+		pfree(flight);
+	else
+		notif_worker_count(worker, NOTIF_COUNT_CLAIMS, 1);
+	for (uint64 i = 0; i < n; i++)
+	{
+		dlist_delete(&attempts[i]->node);
+		send_attempt(d, attempts[i], &texts[i]);
+	}
+	notif_worker_count(worker, NOTIF_COUNT_SENT, (int64) n);
+	return batch >= limit;
+}

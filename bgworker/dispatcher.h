@@ -1,0 +1,180 @@
+/*
+ * dispatcher.h
+ *		What the files of the dispatcher share.
+ *
+ * One dispatcher serves one tier of one database:
+ *
+ *		claim.c		takes attempts of a lane into a flight, commits, sends
+ *		record.c	writes what came back
+ *		session.c	a provider account: credentials, token, connections
+ *		content.c	types and events as the provider renders them
+ *		dispatcher.c	the loop that calls them
+ *
+ * Attempts live in memory from the claim's commit until their record has
+ * committed.  No transaction is open while the network is served.
+ */
+#ifndef NOTIF_DISPATCHER_H
+#define NOTIF_DISPATCHER_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+#include "utils/hsearch.h"
+#include "utils/uuid.h"
+
+#include "../src/ids.h"
+#include "../src/net/h2_pool.h"
+#include "../src/provider/provider.h"
+#include "worker.h"
+
+typedef struct Dispatcher Dispatcher;
+
+/* A batch that was taken to the wire together. */
+typedef struct Flight
+{
+	int64		id;
+	int			attempts;		/* in memory: their outcome is not recorded */
+	int			recording;		/* of them in the record being written */
+} Flight;
+
+/* A provider account in use; shared by the lanes that it carries. */
+typedef struct Session
+{
+	int			provider;		/* id of the provider's row */
+	char		name[NOTIF_LANE_NAME];
+	const NotifProviderOps *ops;
+	NotifAccount *account;		/* NULL: unusable, see error */
+	NotifH2Pool *pool;
+	bool		token_auth;
+	char	   *bearer;			/* "bearer" token, malloc'd; NULL: none yet */
+	int64		issued_at;		/* its iat, UNIX seconds */
+	bool		bearer_refused; /* the provider called it expired */
+	int64		parked_until_ms;	/* monotonic; nothing is claimed before */
+	int			park_ms;		/* last pause, doubled by the next failure */
+	uint64		fingerprint;	/* of definition and secrets */
+	int			used;			/* by how many lanes, recounted at reload */
+	int			in_flight;		/* requests that the pool holds */
+	char		error[NOTIF_LANE_ERROR];
+	Dispatcher *dispatcher;
+	dlist_node	node;
+} Session;
+
+/* One route's queue within the tier. */
+typedef struct Lane
+{
+	int			id;
+	Session    *session;		/* NULL: no provider enabled */
+	bool		hungry;			/* may have attempts to read */
+	TimestampTz next_due;		/* of its schedule, notif.now(); DT_NOEND: none */
+	int			in_flight;
+	bool		present;		/* seen by the last reload */
+	dlist_head	done;			/* attempts whose outcome is not recorded */
+	int			n_done;
+	int64		done_since_ms;	/* monotonic; of the oldest in done */
+	dlist_node	node;
+} Lane;
+
+typedef struct Attempt
+{
+	pg_uuid_t	delivery;
+	pg_uuid_t	event;
+	int64		ord;
+	int64		recipient;
+	int64		endpoint;
+	TimestampTz expires_at;
+	int32		type_id;
+	int16		attempt;
+	int16		tries;
+	bool		hold;			/* its category forbids sending twice */
+	Lane	   *lane;
+	int			provider;		/* that it was sent through */
+	Session    *session;		/* of it; only while on the wire */
+	Flight	   *flight;
+
+	/* set when it is done */
+	const char *verdict;		/* word that worker_record_* takes */
+	int			status;
+	int			latency_us;
+	int			retry_after_s;
+	int64		gone_at_ms;
+	char		reason[NOTIF_REASON_MAX];
+	char		ref[NOTIF_REASON_MAX];
+
+	dlist_node	node;
+} Attempt;
+
+struct Dispatcher
+{
+	NotifWorker *worker;
+	NotifLoop  *loop;
+	NotifResolver *resolver;
+	dlist_head	lanes;
+	dlist_head	sessions;
+	int			in_flight;
+	int			n_done;
+	int64		next_flight;
+	bool		config_stale;
+	int64		config_read_ms; /* monotonic */
+
+	/* claimed and not yet handed to the network: an ERROR returns them */
+	dlist_head	claimed;
+	bool		claim_committed;
+
+	dlist_head	free_attempts;
+	NotifBuf	scratch;
+	struct Content *content;
+};
+
+/* dispatcher.c */
+extern Attempt *attempt_new(Dispatcher *d);
+extern void attempt_free(Dispatcher *d, Attempt *attempt);
+/* Queues an attempt for the next record; verdict is a constant. */
+extern void attempt_done(Dispatcher *d, Attempt *attempt, const char *verdict, const char *reason);
+
+/* claim.c: true if it may have left attempts unread. Raises. */
+extern bool dispatcher_claim(Dispatcher *d, Lane *lane, int limit);
+
+/* record.c: writes outcomes of a lane, all that are done. Raises. */
+extern void dispatcher_record(Dispatcher *d, Lane *lane);
+extern void dispatcher_recover(Dispatcher *d);
+
+/* session.c */
+extern void sessions_reload(Dispatcher *d);		/* in a transaction */
+extern void session_free(Session *session);
+/* How many requests may be taken now; opens nothing. */
+extern int	session_capacity(Session *session);
+/* A usable token, minted or taken over if needed; false: parked. Raises. */
+extern bool session_ready(Dispatcher *d, Session *session);
+extern void session_park(Session *session, int ms, const char *error);
+extern void session_result(void *pool_ud, void *request_ud, const NotifResult *result);
+
+/* content.c */
+typedef struct EventContent
+{
+	pg_uuid_t	id;				/* hash key */
+	char		text[NOTIF_UUID_TEXT];
+	NotifData  *data;
+	char	   *collapse_key;	/* malloc'd or NULL */
+	int64		time_s;
+} EventContent;
+
+typedef struct TypeContent
+{
+	int32		id;				/* hash key */
+	char		name[128];
+	bool		hold;
+	NotifMessageTemplate *tmpl; /* NULL: does not compile, see error */
+	const NotifProviderOps *ops;
+	char		error[NOTIF_REASON_MAX];
+} TypeContent;
+
+extern struct Content *content_new(Dispatcher *d);
+extern void content_forget_types(struct Content *content);
+/* Loads what a batch needs; in the claim's transaction.  Raises. */
+extern void content_load(struct Content *content, const NotifProviderOps *ops,
+						 const pg_uuid_t *events, int n_events, const int32 *types, int n_types);
+extern EventContent *content_event(struct Content *content, const pg_uuid_t *id);
+extern TypeContent *content_type(struct Content *content, int32 id);
+
+#endif							/* NOTIF_DISPATCHER_H */

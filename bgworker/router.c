@@ -1,0 +1,190 @@
+/*
+ * router.c
+ *		Expands events of one tier into inbox rows and attempts.
+ *
+ * All state is in the ledger (sql/52-route.tier.sql); what is kept here is the
+ * list of expansions that are not finished.  They and the window of events are
+ * served round robin, one bounded transaction each, so that no event delays
+ * another of its tier by more than one chunk.  Commits are asynchronous: what a
+ * crash takes, rows and cursor together, is done again with the same ids.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "nodes/pg_list.h"
+
+#include "../src/settings.h"
+#include "worker.h"
+
+typedef struct Router
+{
+	List	   *expansions;		/* pg_uuid_t *, served in turn */
+	bool		loaded;
+	bool		window_next;	/* whose turn it is: the window's or an expansion's */
+	bool		window_empty;
+	NotifStmt	route;
+	NotifStmt	expand;
+	NotifStmt	list;
+} Router;
+
+static void
+router_add(NotifWorker *worker, Router *router, const NotifRows *rows, uint64 row, int col)
+{
+	int			n;
+	pg_uuid_t  *ids = notif_spi_uuid_array(rows, row, col, worker->turn, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(worker->life);
+		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+		*id = ids[i];
+		router->expansions = lappend(router->expansions, id);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+static bool
+router_load(NotifWorker *worker, Router *router)
+{
+	NotifRows	rows;
+
+	if (!notif_worker_begin(worker, "notif: reading expansions"))
+		return false;
+	list_free_deep(router->expansions);
+	router->expansions = NIL;
+	rows = notif_spi_run(&router->list, NULL, NULL, 0);
+	for (uint64 i = 0; i < rows.count; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(worker->life);
+		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+		notif_spi_uuid(&rows, i, 1, id);
+		router->expansions = lappend(router->expansions, id);
+		MemoryContextSwitchTo(old);
+	}
+	notif_worker_commit(worker, false);
+	router->loaded = true;
+	return true;
+}
+
+/* One chunk of the window; false when the extension is gone. */
+static bool
+router_step_window(NotifWorker *worker, Router *router)
+{
+	Datum		arg = Int32GetDatum(guc_router_chunk);
+	NotifRows	rows;
+	int64		attempts;
+
+	if (!notif_worker_begin(worker, "notif: routing events"))
+		return false;
+	rows = notif_spi_run(&router->route, &arg, NULL, 1);
+	attempts = notif_spi_int64(&rows, 0, 2, NULL);
+	router->window_empty = !notif_spi_bool(&rows, 0, 3, NULL);
+	router_add(worker, router, &rows, 0, 4);
+	notif_worker_commit(worker, false);
+	notif_worker_count(worker, NOTIF_COUNT_ROUTED, attempts);
+	if (attempts > 0)
+		notif_worker_wake(worker, NOTIF_WORKER_DISPATCHER, worker->tier);
+	return true;
+}
+
+/* One chunk of the next expansion in turn. */
+static bool
+router_step_expansion(NotifWorker *worker, Router *router)
+{
+	pg_uuid_t  *id = linitial(router->expansions);
+	Datum		args[2];
+	NotifRows	rows;
+	int64		attempts;
+	bool		done;
+	MemoryContext old;
+
+	if (!notif_worker_begin(worker, "notif: expanding an audience"))
+		return false;
+	args[0] = UUIDPGetDatum(id);
+	args[1] = Int32GetDatum(guc_router_chunk);
+	rows = notif_spi_run(&router->expand, args, NULL, 1);
+	attempts = notif_spi_int64(&rows, 0, 1, NULL);
+	done = notif_spi_bool(&rows, 0, 2, NULL);
+	router_add(worker, router, &rows, 0, 3);
+	notif_worker_commit(worker, false);
+	notif_worker_count(worker, NOTIF_COUNT_ROUTED, attempts);
+	if (attempts > 0)
+		notif_worker_wake(worker, NOTIF_WORKER_DISPATCHER, worker->tier);
+
+	old = MemoryContextSwitchTo(worker->life);
+	router->expansions = list_delete_first(router->expansions);
+	if (done)
+		pfree(id);
+	else
+		router->expansions = lappend(router->expansions, id);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+static long
+router_work(NotifWorker *worker, void *arg)
+{
+	Router	   *router = arg;
+
+	if (!router->loaded && !router_load(worker, router))
+		return NOTIF_IDLE;
+	if (worker->woken)
+	{
+		/*
+		 * Whoever calls for the router may have turned a switch that concerns
+		 * the dispatcher as well.
+		 */
+		notif_worker_wake(worker, NOTIF_WORKER_DISPATCHER, worker->tier);
+	}
+	if (router->expansions == NIL || router->window_next)
+	{
+		router->window_next = false;
+		if (!router_step_window(worker, router))
+			return NOTIF_IDLE;
+	}
+	else
+	{
+		router->window_next = true;
+		if (!router_step_expansion(worker, router))
+			return NOTIF_IDLE;
+	}
+	notif_worker_gauge(worker, NOTIF_COUNT_BACKLOG, list_length(router->expansions));
+	if (router->expansions == NIL)
+		return router->window_empty ? NOTIF_IDLE : 0;
+	return 0;
+}
+
+/* After an ERROR nothing in memory is trusted: read the list anew. */
+static void
+router_recover(NotifWorker *worker, void *arg)
+{
+	Router	   *router = arg;
+
+	router->loaded = false;
+	router->window_next = true;
+}
+
+void
+notif_router_run(NotifWorker *worker)
+{
+	static const NotifWorkerOps ops = {.work = router_work,.recover = router_recover};
+	Router		router = {.window_next = true};
+	const char *tier = notif_tier_name(worker->tier);
+	MemoryContext old;
+
+	if (!notif_worker_own(worker, 0))
+		return;
+	old = MemoryContextSwitchTo(worker->life);
+	router.route.sql = psprintf("SELECT * FROM notif_private.worker_route_%s($1)", tier);
+	router.route.nargs = 1;
+	router.route.argtypes[0] = INT4OID;
+	router.expand.sql = psprintf("SELECT * FROM notif_private.worker_expand_%s($1, $2)", tier);
+	router.expand.nargs = 2;
+	router.expand.argtypes[0] = UUIDOID;
+	router.expand.argtypes[1] = INT4OID;
+	router.list.sql = psprintf("SELECT * FROM notif_private.worker_expansions_%s()", tier);
+	MemoryContextSwitchTo(old);
+	notif_worker_loop(worker, &ops, &router);
+}
