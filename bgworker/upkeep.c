@@ -238,5 +238,7 @@ upkeep_alter(NotifWorker *worker, const char *parent, const char *child, const c
 	appendStringInfo(&sql, "ALTER TABLE %s.%s", NOTIF_PRIVATE_SCHEMA, quote_identifier(parent));
 	appendStringInfo(&sql, " DETACH PARTITION %s.%s %s", NOTIF_PRIVATE_SCHEMA,
 					 quote_identifier(child), how);
+	notif_worker_interruptible(true);
 	notif_toplevel_run(sql.data, relation);
+	notif_worker_interruptible(false);
 }

@@ -69,8 +69,15 @@
 
 static NotifWorker me;
 
-/* SIGTERM interrupts whatever runs, as in a session. */
-static volatile sig_atomic_t sigterm_interrupts = true;
+/* What SIGTERM does beside setting the flag and the latch. */
+typedef enum SigtermMode
+{
+	SIGTERM_DIE,				/* not connected yet: end where it stands */
+	SIGTERM_CANCEL,				/* cancel the statement, the loop then ends */
+	SIGTERM_FLAG				/* nothing: idle, or a transaction to be finished */
+} SigtermMode;
+
+static volatile sig_atomic_t sigterm_mode = SIGTERM_DIE;
 
 /* This kind lets a running transaction finish. */
 static bool finishes_transactions = false;
@@ -119,7 +126,7 @@ notif_worker_main(Datum arg)
 	connecting = true;
 	BackgroundWorkerInitializeConnection(me.dbname, NOTIF_WORKER_ROLE, 0);
 	connecting = false;
-	sigterm_interrupts = false;
+	sigterm_mode = SIGTERM_FLAG;
 
 	worker_pin_settings();
 	me.dboid = MyDatabaseId;
@@ -219,9 +226,14 @@ worker_sigterm(SIGNAL_ARGS)
 	int			save_errno = errno;
 
 	/* a second one is meant seriously */
-	if (sigterm_interrupts || ShutdownRequestPending)
+	if (sigterm_mode == SIGTERM_DIE || ShutdownRequestPending)
 	{
 		ProcDiePending = true;
+		InterruptPending = true;
+	}
+	else if (sigterm_mode == SIGTERM_CANCEL)
+	{
+		QueryCancelPending = true;
 		InterruptPending = true;
 	}
 	ShutdownRequestPending = true;
@@ -485,21 +497,29 @@ static void
 worker_caught(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
 {
 	ErrorData  *error;
+	bool		cancelled;
 	int			shift;
 
 	HOLD_INTERRUPTS();
-	sigterm_interrupts = false;
+	sigterm_mode = SIGTERM_FLAG;
 	disable_timeout(STATEMENT_TIMEOUT, false);
 	QueryCancelPending = false;
-	EmitErrorReport();
-	AbortOutOfAnyTransaction();
 	MemoryContextSwitchTo(worker->turn);
 	error = CopyErrorData();
+
+	/* being told to end is no error */
+	cancelled = ShutdownRequestPending && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	if (!cancelled)
+		EmitErrorReport();
+	AbortOutOfAnyTransaction();
+	MemoryContextSwitchTo(worker->turn);
 	FlushErrorState();
 	RESUME_INTERRUPTS();
 
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
+	if (cancelled)
+		return;
 	worker_note_error(worker, error);
 	FreeErrorData(error);
 
@@ -582,7 +602,7 @@ notif_worker_begin(NotifWorker *worker, const char *label)
 		timeout_ms = Min(timeout_ms, (int) Max(left, 100));
 	}
 
-	sigterm_interrupts = !finishes_transactions;
+	sigterm_mode = finishes_transactions ? SIGTERM_FLAG : SIGTERM_CANCEL;
 	CHECK_FOR_INTERRUPTS();
 	notif_spi_begin(label, timeout_ms);
 	notif_worker_count(worker, NOTIF_COUNT_TRANSACTIONS, 1);
@@ -608,16 +628,22 @@ notif_worker_begin(NotifWorker *worker, const char *label)
 void
 notif_worker_commit(NotifWorker *worker, bool durable)
 {
-	sigterm_interrupts = true;
+	sigterm_mode = SIGTERM_CANCEL;
 	notif_spi_commit(durable);
-	sigterm_interrupts = false;
+	sigterm_mode = SIGTERM_FLAG;
+}
+
+void
+notif_worker_interruptible(bool on)
+{
+	sigterm_mode = on ? SIGTERM_CANCEL : SIGTERM_FLAG;
 }
 
 void
 notif_worker_rollback(NotifWorker *worker)
 {
 	notif_spi_rollback();
-	sigterm_interrupts = false;
+	sigterm_mode = SIGTERM_FLAG;
 }
 
 /*

@@ -107,6 +107,12 @@ extern bool notif_worker_begin(NotifWorker *worker, const char *label);
 /* Commits it; durable as in notif_spi_commit. */
 extern void notif_worker_commit(NotifWorker *worker, bool durable);
 
+/*
+ * Between on and off, outside notif_worker_begin, SIGTERM cancels what runs; for
+ * statements of notif_toplevel_run.  An ERROR switches it off.
+ */
+extern void notif_worker_interruptible(bool on);
+
 /* Rolls it back. */
 extern void notif_worker_rollback(NotifWorker *worker);
 
