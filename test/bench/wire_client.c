@@ -4,9 +4,10 @@
  *		connection, closed loop, so that its CPU per request can be set beside
  *		another client's against the same server.
  *
- * usage: wire_client host port ca_file token n_requests concurrency body_bytes
+ * usage: wire_client host port ca_file token n_requests concurrency body_bytes [path]
  *
- * token is a bearer token or the name of a file that holds one.  Prints
+ * token is a bearer token or the name of a file that holds one; path replaces
+ * /3/device/RANDOM for servers that only know files.  Prints
  * figure<TAB>value<TAB>unit lines; exits 1 unless every request was answered
  * with status 200.
  */
@@ -163,9 +164,9 @@ main(int argc, char **argv)
 	double		seconds;
 	double		counted;
 
-	if (argc != 8)
+	if (argc != 8 && argc != 9)
 	{
-		fprintf(stderr, "usage: %s host port ca_file token n_requests concurrency body_bytes\n",
+		fprintf(stderr, "usage: %s host port ca_file token n_requests concurrency body_bytes [path]\n",
 				argv[0]);
 		return 2;
 	}
@@ -188,7 +189,7 @@ main(int argc, char **argv)
 	memcpy(bench.id, "00000000-0000-4000-8000-000000000000", 37);
 	snprintf(bench.expiration, sizeof(bench.expiration), "%d", 1900000000);
 	bench.request.method = "POST";
-	bench.request.path = bench.path;
+	bench.request.path = argc == 9 ? argv[8] : bench.path;
 	bench.request.body = body;
 	bench.request.body_len = body_len;
 	bench.request.timeout_ms = BENCH_TIMEOUT_MS;
