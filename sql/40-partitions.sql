@@ -86,23 +86,31 @@ $$;
 COMMENT ON FUNCTION notif_private.make_partitions() IS
 	'Makes what partitions are missing up to the planned time ahead; returns how many. Called by upkeep, and by a publish that finds none.';
 
--- The range partitions that exist.
+-- The range partitions that exist; their bounds as UUIDs where they are cut by
+-- UUIDv7, and as times always.
 CREATE VIEW notif_private.range_partition AS
-	SELECT p.relname AS parent, c.relname AS child, c.oid AS child_oid,
-		   pg_catalog.regexp_replace(pg_catalog.pg_get_expr(c.relpartbound, c.oid), '^.* FROM \(''([^'']*)''\).*$', '\1') AS lower,
-		   pg_catalog.regexp_replace(pg_catalog.pg_get_expr(c.relpartbound, c.oid), '^.* TO \(''([^'']*)''\).*$', '\1') AS upper,
-		   i.inhdetachpending AS detaching
-	FROM pg_catalog.pg_inherits i
-	JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
-	JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) i.inhparent
-	JOIN pg_catalog.pg_partitioned_table t ON t.partrelid OPERATOR(pg_catalog.=) p.oid AND t.partstrat OPERATOR(pg_catalog.=) 'r'
-	WHERE p.relnamespace OPERATOR(pg_catalog.=) 'notif_private'::pg_catalog.regnamespace;
+	SELECT b.parent, b.child, b.child_oid, b.detaching,
+		   CASE WHEN b.by_uuid THEN b.upper_text::uuid END AS upper_id,
+		   CASE WHEN b.by_uuid THEN notif_private.uuid_time(b.lower_text::uuid) ELSE b.lower_text::timestamptz END AS lower_at,
+		   CASE WHEN b.by_uuid THEN notif_private.uuid_time(b.upper_text::uuid) ELSE b.upper_text::timestamptz END AS upper_at
+	FROM (SELECT p.relname::text AS parent, c.relname::text AS child, c.oid AS child_oid, i.inhdetachpending AS detaching,
+				 a.atttypid OPERATOR(pg_catalog.=) 'pg_catalog.uuid'::pg_catalog.regtype AS by_uuid,
+				 pg_catalog.substring(pg_catalog.pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']*)''\)') AS lower_text,
+				 pg_catalog.substring(pg_catalog.pg_get_expr(c.relpartbound, c.oid), 'TO \(''([^'']*)''\)') AS upper_text
+		  FROM pg_catalog.pg_inherits i
+		  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
+		  JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) i.inhparent
+		  JOIN pg_catalog.pg_partitioned_table t ON t.partrelid OPERATOR(pg_catalog.=) p.oid
+			   AND t.partstrat OPERATOR(pg_catalog.=) 'r'
+		  JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) p.oid
+			   AND a.attnum OPERATOR(pg_catalog.=) t.partattrs[0]
+		  WHERE p.relnamespace OPERATOR(pg_catalog.=) 'notif_private'::pg_catalog.regnamespace) b;
 
 -- Clamps the partition key of a schedule row into the partitions there are.
 CREATE FUNCTION notif_private.schedule_bounds(p_parent regclass, OUT lower timestamptz, OUT upper timestamptz)
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	SELECT min(p.lower::timestamptz), max(p.upper::timestamptz) - interval '1 microsecond'
+	SELECT min(p.lower_at), max(p.upper_at) - interval '1 microsecond'
 	  INTO lower, upper
 	  FROM notif_private.range_partition p
 	 WHERE p.parent = (SELECT relname FROM pg_class WHERE oid = p_parent) AND NOT p.detaching;

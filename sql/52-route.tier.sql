@@ -141,7 +141,7 @@ BEGIN
 	   AND c.key = '00000000-0000-0000-0000-000000000000'
 	 ORDER BY c.seq DESC LIMIT 1;
 	IF NOT FOUND THEN
-		SELECT v_turn % 4 AS ring, 0::bigint AS seq, '1:1:'::pg_snapshot AS s_from, NULL::pg_snapshot AS s_to,
+		SELECT (v_turn % 4)::smallint AS ring, 0::bigint AS seq, '1:1:'::pg_snapshot AS s_from, NULL::pg_snapshot AS s_to,
 			   NULL::xid8 AS xid, NULL::uuid AS id INTO at;
 	END IF;
 	v_seq := at.seq + 1;

@@ -202,7 +202,7 @@ BEGIN
 	SELECT c.ring, c.seq, c.s_from, c.s_to, c.xid, c.id INTO at FROM notif_private.cursor_@TIER@ c
 	 WHERE c.role = 2 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
 	IF NOT FOUND THEN
-		SELECT v_turn % 4 AS ring, 0::bigint AS seq, '1:1:'::pg_snapshot AS s_from, NULL::pg_snapshot AS s_to,
+		SELECT (v_turn % 4)::smallint AS ring, 0::bigint AS seq, '1:1:'::pg_snapshot AS s_from, NULL::pg_snapshot AS s_to,
 			   NULL::xid8 AS xid, NULL::uuid AS id INTO at;
 	END IF;
 	IF cardinality(v_batch) < p_limit THEN

@@ -38,8 +38,7 @@ BEGIN
 			 WHEN inst.incarnation IS NULL THEN 'It confirms itself when the workers first start.' END;
 
 	SELECT p.upto, p.parent INTO since, word
-	FROM (SELECT r.parent::text, max(CASE WHEN r.parent::text LIKE 'schedule%' THEN r.upper::timestamptz
-									ELSE notif_private.uuid_time(r.upper::uuid) END) AS upto
+	FROM (SELECT r.parent, max(r.upper_at) AS upto
 		  FROM notif_private.range_partition r WHERE NOT r.detaching GROUP BY r.parent
 		  ORDER BY 2 LIMIT 1) p;
 	RETURN QUERY SELECT 'partitions', coalesce(since >= clock_timestamp() + interval '2 days', false),

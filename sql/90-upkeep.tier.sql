@@ -113,8 +113,8 @@ DECLARE
 	did		boolean := false;
 BEGIN
 	FOR part IN SELECT p.child FROM notif_private.range_partition p
-				 WHERE p.parent = 'schedule_@TIER@' AND NOT p.detaching AND p.upper::timestamptz < clock_timestamp()
-				   AND pg_relation_size(p.child_oid) > 0 ORDER BY p.lower LOOP
+				 WHERE p.parent = 'schedule_@TIER@' AND NOT p.detaching AND p.upper_at < clock_timestamp()
+				   AND pg_relation_size(p.child_oid) > 0 ORDER BY p.lower_at LOOP
 		BEGIN
 			EXECUTE format('LOCK TABLE notif_private.%I IN ACCESS EXCLUSIVE MODE', part.child);
 		EXCEPTION WHEN lock_not_available THEN

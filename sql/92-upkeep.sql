@@ -8,11 +8,11 @@ BEGIN
 	FOR part IN
 		SELECT p.* FROM notif_private.range_partition p
 		 WHERE NOT p.detaching AND p.parent IN ('event', 'outcome_standard', 'outcome_long', 'inbox')
-		   AND notif_private.uuid_time(p.upper::uuid) < p_now
+		   AND p.upper_at < p_now
 			   - CASE p.parent WHEN 'event' THEN p_retention WHEN 'inbox' THEN p_retention
 							   WHEN 'outcome_standard' THEN greatest(p_retention, interval '90 days')
 							   ELSE interval '7 years' END
-		 ORDER BY p.lower
+		 ORDER BY p.lower_at
 	LOOP
 		IF pg_relation_size(part.child_oid) > 0 THEN
 			BEGIN
@@ -20,9 +20,9 @@ BEGIN
 			EXCEPTION WHEN lock_not_available THEN
 				CONTINUE;
 			END;
-			IF part.parent = 'event' AND (notif_private.needs_critical(part.child_oid, part.upper::uuid)
-										  OR notif_private.needs_standard(part.child_oid, part.upper::uuid)
-										  OR notif_private.needs_bulk(part.child_oid, part.upper::uuid)) THEN
+			IF part.parent = 'event' AND (notif_private.needs_critical(part.child_oid, part.upper_id)
+										  OR notif_private.needs_standard(part.child_oid, part.upper_id)
+										  OR notif_private.needs_bulk(part.child_oid, part.upper_id)) THEN
 				CONTINUE;
 			END IF;
 			IF part.parent LIKE 'outcome%' THEN
@@ -38,9 +38,9 @@ BEGIN
 	END LOOP;
 	-- Days of the schedule that are over and empty.
 	SELECT p.parent, p.child INTO parent, child FROM notif_private.range_partition p
-	 WHERE NOT p.detaching AND p.parent LIKE 'schedule%' AND p.upper::timestamptz < p_now - interval '2 days'
+	 WHERE NOT p.detaching AND p.parent LIKE 'schedule%' AND p.upper_at < p_now - interval '2 days'
 	   AND pg_relation_size(p.child_oid) = 0
-	 ORDER BY p.lower LIMIT 1;
+	 ORDER BY p.lower_at LIMIT 1;
 END
 $$;
 COMMENT ON FUNCTION notif_private.expire_partition(interval, timestamptz) IS
@@ -132,7 +132,7 @@ CREATE FUNCTION notif_private.worker_shells() RETURNS TABLE (parent text, child 
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN QUERY
-		SELECT p.parent::text, p.child::text, true FROM notif_private.range_partition p WHERE p.detaching
+		SELECT p.parent, p.child, true FROM notif_private.range_partition p WHERE p.detaching
 		UNION ALL
 		SELECT NULL, c.relname::text, false FROM pg_class c
 		 WHERE c.relnamespace = 'notif_private'::regnamespace AND c.relkind = 'r'
