@@ -299,6 +299,7 @@ conn_read(NotifH2Conn *conn)
 	uint8_t		data[NOTIF_TLS_RECORD];
 	NotifH2ConnState before = conn->state;
 	bool		any = false;
+	bool		pinged;
 
 	conn->unread = false;
 	for (int i = 0; i < CONN_READS_PER_EVENT; i++)
@@ -323,6 +324,7 @@ conn_read(NotifH2Conn *conn)
 			conn->last_read_us = conn->now_us;
 			any = true;
 		}
+		pinged = conn->ping_us != 0;
 		if (!notif_h2_session_feed(conn, data, got))
 		{
 			/* Let the peer hear why, as far as the socket takes it. */
@@ -332,6 +334,8 @@ conn_read(NotifH2Conn *conn)
 				notif_h2_conn_close(conn, conn->error, conn->detail);
 			return;
 		}
+		if (pinged && conn->ping_us == 0)
+			conn_arm(conn);
 		if (conn->settled && before == NOTIF_H2_SETTLING)
 		{
 			before = NOTIF_H2_OPENED;

@@ -160,7 +160,7 @@ pool_failure(NotifH2Pool *pool, NotifNetError error, const char *detail, int64_t
 	if (error == NOTIF_NET_NONE)
 		return;
 	pool->connect_error = error;
-	memcpy(pool->connect_detail, detail, sizeof(pool->connect_detail));
+	snprintf(pool->connect_detail, sizeof(pool->connect_detail), "%s", detail);
 	notif_h2_pool_sum(pool, &sum);
 	if (sum.usable == 0 && sum.connecting == 0)
 		notif_h2_pool_fail_queue(pool, error, pool->connect_detail);

@@ -48,7 +48,7 @@ typedef struct TestCert
 	EVP_PKEY   *key;
 } TestCert;
 
-static void
+static inline void
 cert_extend(X509 *x509, X509 *issuer, int nid, const char *value)
 {
 	X509V3_CTX	ctx;
@@ -61,7 +61,7 @@ cert_extend(X509 *x509, X509 *issuer, int nid, const char *value)
 }
 
 /* issuer NULL: a CA of its own.  days < 0: expired since then. */
-static TestCert
+static inline TestCert
 cert_make(const TestCert *issuer, const char *name, const char *san, int days)
 {
 	static long serial = 1;
@@ -86,7 +86,7 @@ cert_make(const TestCert *issuer, const char *name, const char *san, int days)
 	return cert;
 }
 
-static void
+static inline void
 cert_free(TestCert *cert)
 {
 	X509_free(cert->x509);
@@ -94,7 +94,7 @@ cert_free(TestCert *cert)
 }
 
 /* Writes the certificate to a file of its own; name must end in XXXXXX. */
-static void
+static inline void
 cert_save(const TestCert *cert, char *name)
 {
 	int			fd = mkstemp(name);
@@ -156,7 +156,7 @@ static Server server;
 
 static void server_respond(ServerConn *conn, int32_t id, int status, const char *body);
 
-static ssize_t
+static inline ssize_t
 server_on_body(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length,
 			   uint32_t *flags, nghttp2_data_source *source, void *ud)
 {
@@ -175,7 +175,7 @@ server_on_body(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length
 }
 
 /* For ever the same byte; never an end. */
-static ssize_t
+static inline ssize_t
 server_on_endless(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length,
 				  uint32_t *flags, nghttp2_data_source *source, void *ud)
 {
@@ -189,7 +189,7 @@ server_on_endless(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len
 }
 
 /* A first piece, then nothing more. */
-static ssize_t
+static inline ssize_t
 server_on_stalled(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length,
 				  uint32_t *flags, nghttp2_data_source *source, void *ud)
 {
@@ -205,7 +205,7 @@ server_on_stalled(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len
 	return 1;
 }
 
-static nghttp2_nv
+static inline nghttp2_nv
 server_nv(const char *name, const char *value)
 {
 	nghttp2_nv	nv = {(uint8_t *) name, (uint8_t *) value, strlen(name), strlen(value), 0};
@@ -213,7 +213,7 @@ server_nv(const char *name, const char *value)
 	return nv;
 }
 
-static void
+static inline void
 server_respond_with(ServerConn *conn, int32_t id, int status, nghttp2_data_provider *provider)
 {
 	char		text[16];
@@ -229,7 +229,7 @@ server_respond_with(ServerConn *conn, int32_t id, int status, nghttp2_data_provi
 }
 
 /* body must live until it is sent. */
-static void
+static inline void
 server_respond(ServerConn *conn, int32_t id, int status, const char *body)
 {
 	nghttp2_data_provider provider = {{.ptr = (void *) body}, server_on_body};
@@ -237,7 +237,7 @@ server_respond(ServerConn *conn, int32_t id, int status, const char *body)
 	server_respond_with(conn, id, status, body != NULL ? &provider : NULL);
 }
 
-static void
+static inline void
 server_settings(ServerConn *conn, uint32_t streams)
 {
 	nghttp2_settings_entry entry = {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, streams};
@@ -245,14 +245,14 @@ server_settings(ServerConn *conn, uint32_t streams)
 	nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, &entry, 1);
 }
 
-static void
+static inline void
 server_goaway(ServerConn *conn, int32_t last, uint32_t code, const char *debug)
 {
 	nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE, last, code,
 						  (const uint8_t *) debug, strlen(debug));
 }
 
-static int
+static inline int
 server_on_begin(nghttp2_session *session, const nghttp2_frame *frame, void *ud)
 {
 	ServerConn *conn = ud;
@@ -263,7 +263,7 @@ server_on_begin(nghttp2_session *session, const nghttp2_frame *frame, void *ud)
 	return 0;
 }
 
-static int
+static inline int
 server_on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
 				 size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags, void *ud)
 {
@@ -290,7 +290,7 @@ server_on_header(nghttp2_session *session, const nghttp2_frame *frame, const uin
 	return 0;
 }
 
-static int
+static inline int
 server_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
 			   size_t len, void *ud)
 {
@@ -302,7 +302,7 @@ server_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_
 	return 0;
 }
 
-static int
+static inline int
 server_on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *ud)
 {
 	ServerConn *conn = ud;
@@ -329,7 +329,7 @@ server_on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *ud)
 	return 0;
 }
 
-static int
+static inline int
 server_on_close(nghttp2_session *session, int32_t id, uint32_t code, void *ud)
 {
 	(void) session;
@@ -339,7 +339,7 @@ server_on_close(nghttp2_session *session, int32_t id, uint32_t code, void *ud)
 	return 0;
 }
 
-static int
+static inline int
 server_pick_h2(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 			   const unsigned char *in, unsigned in_len, void *arg)
 {
@@ -351,7 +351,7 @@ server_pick_h2(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 	return SSL_TLSEXT_ERR_OK;
 }
 
-static void
+static inline void
 server_start(const TestCert *cert, bool alpn)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET};
@@ -374,7 +374,7 @@ server_start(const TestCert *cert, bool alpn)
 	server.port = ntohs(address.sin_port);
 }
 
-static void
+static inline void
 server_drop(ServerConn *conn)
 {
 	if (conn->fd < 0)
@@ -389,7 +389,7 @@ server_drop(ServerConn *conn)
 	conn->fd = -1;
 }
 
-static void
+static inline void
 server_stop(void)
 {
 	for (int i = 0; i < server.n_conns; i++)
@@ -399,7 +399,7 @@ server_stop(void)
 	SSL_CTX_free(server.ctx);
 }
 
-static void
+static inline void
 server_session(ServerConn *conn)
 {
 	nghttp2_session_callbacks *callbacks;
@@ -435,7 +435,7 @@ server_session(ServerConn *conn)
 }
 
 /* One round for one connection; true if anything moved. */
-static bool
+static inline bool
 server_round(ServerConn *conn)
 {
 	bool		moved = false;
@@ -502,7 +502,7 @@ server_round(ServerConn *conn)
 	return moved;
 }
 
-static bool
+static inline bool
 server_step(void)
 {
 	bool		moved = false;
@@ -555,7 +555,7 @@ static char ca_name[] = "/tmp/notif_test_ca_XXXXXX";
 static TestCert ca_cert;
 static TestCert good_cert;
 
-static void
+static inline void
 client_done(void *pool_ud, void *request_ud, const NotifResult *result)
 {
 	Got		   *one = &got[(intptr_t) request_ud];
@@ -574,7 +574,7 @@ client_done(void *pool_ud, void *request_ud, const NotifResult *result)
 	answered++;
 }
 
-static NotifH2PoolConfig
+static inline NotifH2PoolConfig
 client_config(void)
 {
 	NotifH2PoolConfig config = {
@@ -589,7 +589,7 @@ client_config(void)
 	return config;
 }
 
-static void
+static inline void
 client_start(const NotifH2PoolConfig *config)
 {
 	char		error[256];
@@ -601,7 +601,7 @@ client_start(const NotifH2PoolConfig *config)
 		fprintf(stderr, "  %s\n", error);
 }
 
-static NotifStatus
+static inline NotifStatus
 client_submit_timed(int n, size_t body_len, int timeout_ms, int queue_timeout_ms)
 {
 	static char body[300000];
@@ -623,14 +623,14 @@ client_submit_timed(int n, size_t body_len, int timeout_ms, int queue_timeout_ms
 	return notif_h2_pool_submit(pool, &request);
 }
 
-static void
+static inline void
 client_submit(int n)
 {
 	CHECK_INT(client_submit_timed(n, 200, 8000, 8000), NOTIF_OK);
 }
 
 /* One step of both sides; waits up to wait_ms when nothing moved. */
-static bool
+static inline bool
 pump_once(int wait_ms)
 {
 	struct pollfd fds[TEST_CONNS + 2];
@@ -671,7 +671,7 @@ pump_idle(void)
 		quiet = pump_once(2) ? 0 : quiet + 1;
 }
 
-static NotifH2PoolStats
+static inline NotifH2PoolStats
 client_stats(void)
 {
 	NotifH2PoolStats stats;
@@ -681,7 +681,7 @@ client_stats(void)
 }
 
 /* Frees the pool and checks that requests 0 … n - 1 came back exactly once. */
-static void
+static inline void
 client_stop(int n)
 {
 	notif_h2_pool_free(pool);
@@ -691,7 +691,7 @@ client_stop(int n)
 	server_stop();
 }
 
-static void
+static inline void
 test_begin(void)
 {
 	/* The server side writes with SSL_write; the engine needs no such help. */
@@ -704,7 +704,7 @@ test_begin(void)
 	CHECK(loop != NULL && resolver != NULL);
 }
 
-static int
+static inline int
 test_end(void)
 {
 	notif_resolver_free(resolver);
