@@ -104,7 +104,9 @@ CREATE VIEW notif_private.range_partition AS
 			   AND t.partstrat OPERATOR(pg_catalog.=) 'r'
 		  JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) p.oid
 			   AND a.attnum OPERATOR(pg_catalog.=) t.partattrs[0]
-		  WHERE p.relnamespace OPERATOR(pg_catalog.=) 'notif_private'::pg_catalog.regnamespace) b;
+		  WHERE p.relnamespace OPERATOR(pg_catalog.=) 'notif_private'::pg_catalog.regnamespace
+		  -- a fence: no condition on a bound is tried on rows that the joins drop
+		  OFFSET 0) b;
 
 -- Clamps the partition key of a schedule row into the partitions there are.
 CREATE FUNCTION notif_private.schedule_bounds(p_parent regclass, OUT lower timestamptz, OUT upper timestamptz)

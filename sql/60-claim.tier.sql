@@ -157,114 +157,157 @@ $$;
 COMMENT ON FUNCTION notif_private.gate_@TIER@(bigint, integer, bigint, bigint, notif_private.attempt[], timestamptz) IS
 	'Passes a batch through the gates in their order, charges rate limits last, writes outcomes, deferrals and the flight, asserts that nothing vanished, and returns what is to be sent; batch is how many were read, a row without a delivery says that none passed.';
 
+-- The lane's horizon of the schedule: what was due later and is due now.
+CREATE FUNCTION notif_private.read_due_@TIER@(p_turn bigint, p_lane integer, p_limit integer,
+											  OUT batch notif_private.attempt[], OUT horizon timestamptz)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET enable_sort = off SET jit = off AS $$
+DECLARE
+	hz		record;
+	v_now	constant timestamptz := notif.now();
+	v_due	timestamptz;
+	v_id	uuid;
+BEGIN
+	SELECT c.ring, c.seq, c.due, c.id INTO hz FROM notif_private.cursor_@TIER@ c
+	 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
+	SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint,
+					  s.expires_at, s.charged)::notif_private.attempt ORDER BY s.n),
+		   (array_agg(s.due_at ORDER BY s.n DESC))[1], (array_agg(s.delivery ORDER BY s.n DESC))[1]
+	  INTO batch, v_due, v_id
+	  FROM (SELECT s.*, row_number() OVER () AS n
+			  FROM (SELECT s.* FROM notif_private.schedule_@TIER@ s
+					 WHERE s.lane = p_lane AND s.due_at <= v_now
+					   AND (s.due_at, s.delivery) > (coalesce(hz.due, '-infinity'),
+													 coalesce(hz.id, '00000000-0000-0000-0000-000000000000'))
+					 ORDER BY s.due_at, s.delivery LIMIT p_limit) s) s;
+	IF v_due IS NOT NULL OR hz.ring <> p_turn % 4 THEN
+		INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, due, id)
+		VALUES (p_turn % 4, 3, p_lane, coalesce(hz.seq, 0) + 1, coalesce(v_due, hz.due), coalesce(v_id, hz.id));
+	END IF;
+	batch := coalesce(batch, '{}');
+	horizon := coalesce(v_due, hz.due);
+END
+$$;
+COMMENT ON FUNCTION notif_private.read_due_@TIER@(bigint, integer, integer) IS
+	'Takes the next scheduled attempts of a lane that are due, in order of due time, and moves its horizon. What the lane''s owner files later is always due after the horizon.';
+
+-- One window of the outbox, from a position.
+CREATE FUNCTION notif_private.read_window_@TIER@(p_lane integer, s_from pg_snapshot, s_to pg_snapshot, p_limit integer,
+												 INOUT at_xid xid8, INOUT at_id uuid, OUT batch notif_private.attempt[])
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET enable_sort = off SET jit = off AS $$
+DECLARE
+	v_inc	constant smallint := notif_private.current_incarnation();
+	v_max	constant xid8 := pg_snapshot_xmax(s_from);
+	v_more	notif_private.attempt[];
+	v_late	xid8;
+	v_xid	xid8;
+	v_id	uuid;
+BEGIN
+	batch := '{}';
+	-- Transactions that were running at the window's start, by equality.
+	IF at_xid IS NULL OR at_xid < v_max THEN
+		FOR v_late IN SELECT x FROM pg_snapshot_xip(s_from) x
+			WHERE pg_visible_in_snapshot(x, s_to) AND (at_xid IS NULL OR x >= at_xid) ORDER BY x LOOP
+			SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
+							  o.expires_at, false)::notif_private.attempt ORDER BY o.n),
+				   (array_agg(o.delivery ORDER BY o.n DESC))[1]
+			  INTO v_more, v_id
+			  FROM (SELECT o.*, row_number() OVER () AS n
+					  FROM (SELECT o.* FROM notif_private.outbox_@TIER@ o
+							 WHERE o.lane = p_lane AND o.incarnation = v_inc AND o.xid = v_late
+							   AND o.delivery > CASE WHEN v_late = at_xid THEN at_id ELSE '00000000-0000-0000-0000-000000000000' END
+							 ORDER BY o.xid, o.delivery LIMIT p_limit - cardinality(batch)) o) o;
+			IF v_more IS NOT NULL THEN
+				batch := batch || v_more;
+				at_xid := v_late;
+				at_id := v_id;
+			END IF;
+			IF cardinality(batch) >= p_limit THEN
+				RETURN;
+			END IF;
+		END LOOP;
+	END IF;
+	SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
+					  o.expires_at, false)::notif_private.attempt ORDER BY o.n),
+		   (array_agg(o.xid ORDER BY o.n DESC))[1], (array_agg(o.delivery ORDER BY o.n DESC))[1]
+	  INTO v_more, v_xid, v_id
+	  FROM (SELECT o.*, row_number() OVER () AS n
+			  FROM (SELECT o.* FROM notif_private.outbox_@TIER@ o
+					 WHERE o.lane = p_lane AND o.incarnation = v_inc
+					   AND o.xid >= v_max AND o.xid < pg_snapshot_xmax(s_to)
+					   AND (o.xid, o.delivery) > (coalesce(at_xid, v_max), coalesce(CASE WHEN at_xid >= v_max THEN at_id END,
+												  '00000000-0000-0000-0000-000000000000'))
+					   AND pg_visible_in_snapshot(o.xid, s_to)
+					 ORDER BY o.xid, o.delivery LIMIT p_limit - cardinality(batch)) o) o;
+	IF v_more IS NOT NULL THEN
+		batch := batch || v_more;
+		at_xid := v_xid;
+		at_id := v_id;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION notif_private.read_window_@TIER@(integer, pg_snapshot, pg_snapshot, integer, xid8, uuid) IS
+	'Attempts of a lane that became visible between two snapshots, after a position, in (xid, delivery) order; returns them and the new position.';
+
 CREATE FUNCTION notif_private.worker_claim_@TIER@(p_lane integer, p_limit integer, p_worker bigint, p_flight bigint)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
 				   recipient bigint, endpoint bigint, expires_at timestamptz, address text, ref text, locale text,
 				   attributes text)
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
-	SET enable_material = off SET enable_sort = off SET jit = off AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	at			record;
-	hz			record;
+	due			record;
+	win			record;
 	v_turn		constant bigint := notif_private.turn_@TIER@();
-	v_inc		constant smallint := notif_private.current_incarnation();
-	v_now		constant timestamptz := notif.now();
+	v_batch		notif_private.attempt[];
 	v_to		pg_snapshot;
-	v_max		xid8;
-	v_late		xid8;
-	v_batch		notif_private.attempt[] := '{}';
-	v_more		notif_private.attempt[];
-	v_xid		xid8;
-	v_due		timestamptz;
-	v_id		uuid;
+	v_older		boolean;	-- this window's end was fixed by an earlier claim
 BEGIN
-	-- What was due later and is due now, first.
-	SELECT c.ring, c.seq, c.due, c.id INTO hz FROM notif_private.cursor_@TIER@ c
-	 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
-	SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint,
-					  s.expires_at, s.charged)::notif_private.attempt ORDER BY s.due_at, s.delivery),
-		   (array_agg(s.due_at ORDER BY s.due_at DESC, s.delivery DESC))[1],
-		   (array_agg(s.delivery ORDER BY s.due_at DESC, s.delivery DESC))[1]
-	  INTO v_more, v_due, v_id
-	  FROM (SELECT s.* FROM notif_private.schedule_@TIER@ s
-			 WHERE s.lane = p_lane AND s.due_at <= v_now
-			   AND (s.due_at, s.delivery) > (coalesce(hz.due, '-infinity'), coalesce(hz.id, '00000000-0000-0000-0000-000000000000'))
-			 ORDER BY s.due_at, s.delivery LIMIT p_limit) s;
-	IF v_due IS NOT NULL OR (hz.ring IS NOT NULL AND hz.ring <> v_turn % 4) THEN
-		INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, due, id)
-		VALUES (v_turn % 4, 3, p_lane, coalesce(hz.seq, 0) + 1, coalesce(v_due, hz.due), coalesce(v_id, hz.id));
-	END IF;
-	v_batch := coalesce(v_more, '{}');
-	v_due := coalesce(v_due, hz.due);
-
-	-- Then the window of the outbox.
-	SELECT c.ring, c.seq, c.s_from, c.s_to, c.xid, c.id INTO at FROM notif_private.cursor_@TIER@ c
-	 WHERE c.role = 2 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
-	IF NOT FOUND THEN
-		SELECT (v_turn % 4)::smallint AS ring, 0::bigint AS seq, '1:1:'::pg_snapshot AS s_from, NULL::pg_snapshot AS s_to,
-			   NULL::xid8 AS xid, NULL::uuid AS id INTO at;
-	END IF;
+	due := notif_private.read_due_@TIER@(v_turn, p_lane, p_limit);
+	v_batch := due.batch;
 	IF cardinality(v_batch) < p_limit THEN
-		v_to := coalesce(at.s_to, pg_current_snapshot());
-		v_max := pg_snapshot_xmax(at.s_from);
-		v_id := NULL;
-		IF at.xid IS NULL OR at.xid < v_max THEN
-			FOR v_late IN SELECT x FROM pg_snapshot_xip(at.s_from) x
-				WHERE pg_visible_in_snapshot(x, v_to) AND (at.xid IS NULL OR x >= at.xid) ORDER BY x LOOP
-				SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
-								  o.expires_at, false)::notif_private.attempt),
-					   max(o.delivery::text)::uuid
-				  INTO v_more, v_id
-				  FROM (SELECT o.* FROM notif_private.outbox_@TIER@ o
-						 WHERE o.lane = p_lane AND o.incarnation = v_inc AND o.xid = v_late
-						   AND o.delivery > CASE WHEN v_late = at.xid THEN at.id ELSE '00000000-0000-0000-0000-000000000000' END
-						 ORDER BY o.xid, o.delivery LIMIT p_limit - cardinality(v_batch)) o;
-				IF v_more IS NOT NULL THEN
-					v_batch := v_batch || v_more;
-					at.xid := v_late;
-					at.id := v_id;
-				END IF;
-				EXIT WHEN cardinality(v_batch) >= p_limit;
-			END LOOP;
+		SELECT c.ring, c.seq, c.s_from, c.s_to, c.xid, c.id INTO at FROM notif_private.cursor_@TIER@ c
+		 WHERE c.role = 2 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
+		IF NOT FOUND THEN
+			SELECT (v_turn % 4)::smallint AS ring, 0::bigint AS seq, '1:1:'::pg_snapshot AS s_from, NULL::pg_snapshot AS s_to,
+				   NULL::xid8 AS xid, NULL::uuid AS id INTO at;
 		END IF;
-		IF cardinality(v_batch) < p_limit THEN
-			SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
-							  o.expires_at, false)::notif_private.attempt ORDER BY o.n),
-				   (array_agg(o.xid ORDER BY o.n DESC))[1], (array_agg(o.delivery ORDER BY o.n DESC))[1]
-			  INTO v_more, v_xid, v_id
-			  FROM (SELECT o.*, row_number() OVER () AS n FROM notif_private.outbox_@TIER@ o
-					 WHERE o.lane = p_lane AND o.incarnation = v_inc
-					   AND o.xid >= v_max AND o.xid < pg_snapshot_xmax(v_to)
-					   AND (o.xid, o.delivery) > (coalesce(at.xid, v_max), coalesce(CASE WHEN at.xid >= v_max THEN at.id END,
-												  '00000000-0000-0000-0000-000000000000'))
-					   AND pg_visible_in_snapshot(o.xid, v_to)
-					 ORDER BY o.xid, o.delivery LIMIT p_limit - cardinality(v_batch)) o;
-			IF v_more IS NOT NULL THEN
-				v_batch := v_batch || v_more;
-				at.xid := v_xid;
-				at.id := v_id;
+		LOOP
+			v_older := at.s_to IS NOT NULL;
+			v_to := coalesce(at.s_to, pg_current_snapshot());
+			win := notif_private.read_window_@TIER@(p_lane, at.s_from, v_to, p_limit - cardinality(v_batch), at.xid, at.id);
+			v_batch := v_batch || win.batch;
+			IF cardinality(v_batch) >= p_limit THEN
+				INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, s_from, s_to, xid, id)
+				VALUES (v_turn % 4, 2, p_lane, at.seq + 1, at.s_from, v_to, win.at_xid, win.at_id);
+				EXIT;
 			END IF;
-		END IF;
-		-- Not filled: the window is used up and the next one starts at its end.
-		IF cardinality(v_batch) < p_limit THEN
-			IF v_id IS NOT NULL OR at.s_to IS NOT NULL OR at.ring <> v_turn % 4
-			   OR pg_snapshot_xmax(v_to)::text::numeric - v_max::text::numeric > 1000000 THEN
+			-- Used up; the next window starts at its end.  Nothing is written for
+			-- an empty one, unless the ring has turned or the way back grows long.
+			IF v_older OR cardinality(win.batch) > 0 OR at.ring <> v_turn % 4
+			   OR pg_snapshot_xmax(v_to)::text::numeric - pg_snapshot_xmax(at.s_from)::text::numeric > 1000000 THEN
+				at.seq := at.seq + 1;
+				at.ring := v_turn % 4;
 				INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, s_from)
-				VALUES (v_turn % 4, 2, p_lane, at.seq + 1, v_to);
+				VALUES (at.ring, 2, p_lane, at.seq, v_to);
 			END IF;
-		ELSE
-			INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, s_from, s_to, xid, id)
-			VALUES (v_turn % 4, 2, p_lane, at.seq + 1, at.s_from, v_to, at.xid, at.id);
-		END IF;
+			EXIT WHEN NOT v_older;
+			at.s_from := v_to;
+			at.s_to := NULL;
+			at.xid := NULL;
+			at.id := NULL;
+		END LOOP;
 	END IF;
 	IF cardinality(v_batch) > 0 THEN
-		RETURN QUERY SELECT * FROM notif_private.gate_@TIER@(v_turn, p_lane, p_worker, p_flight, v_batch, v_due);
+		RETURN QUERY SELECT * FROM notif_private.gate_@TIER@(v_turn, p_lane, p_worker, p_flight, v_batch, due.horizon);
 	END IF;
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, bigint) IS
-	'Takes up to p_limit attempts of a lane through the gates into flight p_flight of dispatcher p_worker, moving the lane''s cursors in the same transaction. Returns what is to be sent once that has committed; batch is how many attempts were read; no row: there are none.';
+	'Takes up to p_limit attempts of a lane through the gates into flight p_flight of dispatcher p_worker, moving the lane''s cursors in the same transaction. Returns what is to be sent once that has committed; batch is how many attempts were read, fewer than p_limit when there are no more; no row: there are none.';
 
 CREATE FUNCTION notif_private.worker_next_due_@TIER@(p_lane integer) RETURNS timestamptz
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
