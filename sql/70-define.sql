@@ -107,6 +107,7 @@ END
 $$;
 COMMENT ON FUNCTION notif.define_category(text, text, integer, interval, interval, boolean, text, text) IS
 $$Defines or redefines a category: what types of notification have in common.
+name: 1 to 63 of a-z, 0-9, _ . and -. description: for people.
 on_unknown: what to do when nobody knows whether the provider took a message: 'retry' (may arrive twice) or 'hold' (a person decides with notif.redeliver).
 max_attempts: 1 to 100. retry_base, retry_cap: retries wait a random time up to retry_base * 2^(n-1), at most retry_cap (100 ms to 1 day).
 rate_limited: whether notif.define_rate_limit's limits apply. retention: 'standard' or 'long'.
@@ -229,7 +230,7 @@ $$Defines or redefines a type of event: what publish names.
 tier: 'critical' (one-time codes, alarms), 'standard' or 'bulk' (campaigns); each has queues and workers of its own.
 title, body: templates; {name} and {a.b} read the event's data, {recipient.ref}, {recipient.locale} and {recipient.x} the recipient, {notif.event}, {notif.type} and {notif.timestamp} the event.
 channels: 'push' and 'inbox'. push: options of the push message, see docs/reference.md.
-ttl: from 1 second to 28 days; what is not delivered by then expires.
+ttl: from 1 second to 28 days; what is not delivered by then expires. enabled: false refuses publishing, see notif.disable_type.
 Errors: 22023 bad value or template, 42704 unknown category, 0A000 channel not supported.
 Example: SELECT notif.define_type('order.shipped', 'transactional', title => 'On its way', body => 'Order {order} has been shipped');$$;
 
@@ -586,6 +587,7 @@ END
 $$;
 COMMENT ON FUNCTION notif.define_route(text, text, text[], text, text) IS
 $$Defines or redefines a route: which providers carry a channel, in order of preference.
+name: 1 to 63 of a-z, 0-9, _ . and -. channel: 'push'. providers: names of notif.define_provider.
 platform, app: for whom; NULL means any. Of several routes the most specific one wins: app and platform, then app, then platform, then neither.
 A route keeps its queue: what already waits in it stays there when endpoints are routed differently.
 Errors: 22023 bad value, 42704 unknown provider, 42710 another route serves the same channel, platform and app, 0A000 channel not supported.
@@ -625,7 +627,7 @@ END
 $$;
 COMMENT ON FUNCTION notif.define_rate_limit(text, integer, interval, text) IS
 $$Defines or redefines a limit per recipient: at most max_count messages in any interval of the length per, over all types whose category is rate limited. With several limits a message must pass all of them.
-max_count: 1 to 100000. per: 1 second to 31 days. action: 'drop' (suppressed) or 'defer' (sent when the limit allows).
+name: 1 to 63 of a-z, 0-9, _ . and -. max_count: 1 to 100000. per: 1 second to 31 days. action: 'drop' (suppressed) or 'defer' (sent when the limit allows).
 Errors: 22023 bad value.
 Example: SELECT notif.define_rate_limit('hourly', 5, '1 hour');$$;
 

@@ -311,5 +311,6 @@ END
 $$;
 COMMENT ON FUNCTION notif.unregister_device(text, text, text) IS
 $$Sends nothing more to a device, as after signing out; what waits for it is suppressed. Returns whether it was registered.
+device_id, app: as given to notif.register_device.
 Errors: 42704 unknown recipient.
 Example: SELECT notif.unregister_device('customer-17', 'A1B2');$$;

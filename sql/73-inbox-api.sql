@@ -50,8 +50,9 @@ title and body are NULL where the event has been removed by retention, or where 
 Errors: 42704 unknown recipient, 22023 bad limit.
 Example: SELECT item, title, body FROM notif.inbox('customer-17', "limit" => 20);$$;
 
+-- Volatile, so that a statement which marks and counts counts what it marked.
 CREATE FUNCTION notif.unread_count(recipient text) RETURNS bigint
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
 	who bigint := notif_private.recipient_id(unread_count.recipient);

@@ -80,5 +80,6 @@ END
 $$;
 COMMENT ON FUNCTION notif.resume(text, text, text) IS
 $$Undoes notif.pause of the same thing; other switches stay as they are. Returns false if it was not paused.
+what, name, why: as in notif.pause.
 Errors: 22023 bad value, 42704 unknown provider.
 Example: SELECT notif.resume('tier', 'bulk');$$;

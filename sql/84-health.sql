@@ -95,7 +95,8 @@ BEGIN
 
 	SELECT count(*), string_agg(b.line, '; ') INTO n, word
 	FROM (SELECT format('%s: expanded %s, accounted for %s', (ARRAY['critical', 'standard', 'bulk'])[t.tier + 1],
-						sum(t.n) FILTER (WHERE t.state = 'expanded'), sum(t.n) FILTER (WHERE t.state <> 'expanded')) AS line
+						coalesce(sum(t.n) FILTER (WHERE t.state = 'expanded'), 0),
+						coalesce(sum(t.n) FILTER (WHERE t.state <> 'expanded'), 0)) AS line
 		  FROM notif_private.tally t GROUP BY t.tier
 		  HAVING coalesce(sum(t.n) FILTER (WHERE t.state = 'expanded'), 0) <> coalesce(sum(t.n) FILTER (WHERE t.state <> 'expanded'), 0)
 			  OR coalesce(sum(t.n) FILTER (WHERE t.state = 'open'), 0) < 0
