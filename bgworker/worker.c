@@ -88,6 +88,7 @@ static bool connecting = false;
 static WaitEventSet *wait_set = NULL;
 static int	wait_set_fd = -1;
 
+static void worker_run(void);
 static bool worker_scan_catalog(Oid catalog, bool (*matches) (HeapTuple tuple));
 static bool worker_is_our_database(HeapTuple tuple);
 static bool worker_is_our_role(HeapTuple tuple);
@@ -136,6 +137,24 @@ notif_worker_main(Datum arg)
 	MemoryContextSwitchTo(me.turn);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
+	PG_TRY();
+	{
+		worker_run();
+	}
+	PG_CATCH();
+	{
+		/* told to end while it was only preparing its work: no error */
+		if (ShutdownRequestPending && geterrcode() == ERRCODE_QUERY_CANCELED)
+			proc_exit(0);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	proc_exit(0);
+}
+
+static void
+worker_run(void)
+{
 	switch (me.kind)
 	{
 		case NOTIF_WORKER_UPKEEP:
@@ -148,7 +167,6 @@ notif_worker_main(Datum arg)
 			notif_dispatcher_run(&me);
 			break;
 	}
-	proc_exit(0);
 }
 
 /*
