@@ -315,3 +315,14 @@ notif_apns_options_free(ApnsOptions *options)
 	notif_json_free(options->json);
 	options->json = NULL;
 }
+
+ApnsOption
+notif_apns_options_first(const ApnsOptions *options, ApnsOption from, ApnsOption to)
+{
+	for (int i = (int) from; i <= (int) to; i++)
+	{
+		if (options->node[i] > 0)
+			return (ApnsOption) i;
+	}
+	return APNS_N_OPTIONS;
+}

@@ -2,8 +2,8 @@
  * apns_options.h
  *		A type's push options, read and checked one by one.
  *
- * apns_options.c knows names, kinds and ranges; what goes together, and the
- * payload itself, is apns_template.c.
+ * apns_options.c knows names, kinds and ranges, apns_rules.c what goes together;
+ * the payload itself is apns_template.c.
  */
 #ifndef NOTIF_PROVIDER_APNS_OPTIONS_H
 #define NOTIF_PROVIDER_APNS_OPTIONS_H
@@ -100,5 +100,13 @@ typedef struct ApnsOptions
 NotifStatus notif_apns_options_read(ApnsOptions *options, const char *options_json,
 									char *error, size_t error_size);
 void		notif_apns_options_free(ApnsOptions *options);
+
+/* The first option given of a range, APNS_N_OPTIONS if none is. */
+ApnsOption	notif_apns_options_first(const ApnsOptions *options, ApnsOption from, ApnsOption to);
+
+/* apns_rules.c: NOTIF_EINVAL if the options, with or without a title or body
+ * (text), do not go together or something they need is missing. */
+NotifStatus notif_apns_options_check(const ApnsOptions *options, bool text,
+									 char *error, size_t error_size);
 
 #endif							/* NOTIF_PROVIDER_APNS_OPTIONS_H */

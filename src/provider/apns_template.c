@@ -228,122 +228,6 @@ compiler_option(ApnsCompiler *c, ApnsOption option)
 	}
 }
 
-static bool
-compiler_has_alert(const ApnsCompiler *c)
-{
-	return c->title != NULL || c->body != NULL ||
-		compiler_has(c, APNS_OPT_TITLE_LOC_KEY) || compiler_has(c, APNS_OPT_LOC_KEY);
-}
-
-/* The first option given of a range, or APNS_N_OPTIONS. */
-static ApnsOption
-compiler_first(const ApnsCompiler *c, ApnsOption from, ApnsOption to)
-{
-	for (int i = (int) from; i <= (int) to; i++)
-	{
-		if (compiler_has(c, (ApnsOption) i))
-			return (ApnsOption) i;
-	}
-	return APNS_N_OPTIONS;
-}
-
-static void
-compiler_check_live(ApnsCompiler *c)
-{
-	const ApnsOptions *o = &c->options;
-
-	if (!compiler_has(c, APNS_OPT_EVENT))
-		compiler_fail(c, "push_type liveactivity needs event (start, update or end)");
-	else if (notif_json_is(o->json, o->node[APNS_OPT_EVENT], "start"))
-	{
-		if (!compiler_has(c, APNS_OPT_ATTRIBUTES_TYPE))
-			compiler_fail(c, "starting a live activity needs attributes_type");
-		else if (!compiler_has(c, APNS_OPT_ATTRIBUTES))
-			compiler_fail(c, "starting a live activity needs attributes");
-		else if (!compiler_has(c, APNS_OPT_CONTENT_STATE))
-			compiler_fail(c, "starting a live activity needs content_state");
-		else if (!compiler_has_alert(c))
-			compiler_fail(c, "starting a live activity needs an alert: a title or a body");
-	}
-	if (o->priority == 1)
-		compiler_fail(c, "push_type liveactivity allows priority 10 or 5");
-}
-
-static void
-compiler_check_background(ApnsCompiler *c)
-{
-	const ApnsOptions *o = &c->options;
-	char		line[128];
-	ApnsOption	extra;
-
-	if (c->title != NULL || c->body != NULL)
-		compiler_fail(c, "push_type background may not carry an alert: remove title and body");
-	for (int i = APNS_OPT_FIRST_ALERT; i <= (int) APNS_OPT_LAST_APS; i++)
-	{
-		extra = (ApnsOption) i;
-		if (compiler_has(c, extra) && extra != APNS_OPT_CONTENT_AVAILABLE)
-		{
-			snprintf(line, sizeof(line), "push_type background may not carry %s",
-					 notif_apns_options[extra].name);
-			compiler_fail(c, line);
-		}
-	}
-	if (compiler_has(c, APNS_OPT_IMAGE_URL))
-		compiler_fail(c, "push_type background may not carry image_url");
-	if (compiler_has(c, APNS_OPT_CONTENT_AVAILABLE) && !o->flag[APNS_OPT_CONTENT_AVAILABLE])
-		compiler_fail(c, "push_type background needs content_available");
-	if (o->priority != 0 && o->priority != 5)
-		compiler_fail(c, "push_type background needs priority 5");
-}
-
-/* What may and must go together. */
-static void
-compiler_check(ApnsCompiler *c)
-{
-	static const ApnsOption loc[][2] = {
-		{APNS_OPT_TITLE_LOC_ARGS, APNS_OPT_TITLE_LOC_KEY},
-		{APNS_OPT_SUBTITLE_LOC_ARGS, APNS_OPT_SUBTITLE_LOC_KEY},
-		{APNS_OPT_LOC_ARGS, APNS_OPT_LOC_KEY},
-	};
-	const ApnsOptions *o = &c->options;
-	ApnsType	type = o->push_type->type;
-	char		line[128];
-	ApnsOption	extra;
-
-	for (size_t i = 0; i < sizeof(loc) / sizeof(loc[0]); i++)
-	{
-		if (compiler_has(c, loc[i][0]) && !compiler_has(c, loc[i][1]))
-		{
-			snprintf(line, sizeof(line), "%s needs %s", notif_apns_options[loc[i][0]].name,
-					 notif_apns_options[loc[i][1]].name);
-			compiler_fail(c, line);
-		}
-	}
-	extra = compiler_first(c, APNS_OPT_FIRST_LIVE, APNS_OPT_LAST_LIVE);
-	if (type != APNS_LIVEACTIVITY && extra != APNS_N_OPTIONS)
-	{
-		snprintf(line, sizeof(line), "%s belongs to push_type liveactivity",
-				 notif_apns_options[extra].name);
-		compiler_fail(c, line);
-	}
-	if (compiler_has(c, APNS_OPT_IMAGE_URL) && compiler_has(c, APNS_OPT_MUTABLE_CONTENT) &&
-		!o->flag[APNS_OPT_MUTABLE_CONTENT])
-		compiler_fail(c, "image_url needs mutable_content");
-	if (type == APNS_ALERT && !compiler_has_alert(c))
-		compiler_fail(c, "push_type alert needs a title or a body");
-	if (type == APNS_BACKGROUND)
-		compiler_check_background(c);
-	if (type == APNS_LIVEACTIVITY)
-		compiler_check_live(c);
-	if (type == APNS_MDM)
-	{
-		/* an MDM push has no aps: {"mdm": PushMagic} comes from data */
-		extra = compiler_first(c, APNS_OPT_FIRST_ALERT, APNS_OPT_LAST_APS);
-		if (c->title != NULL || c->body != NULL || extra != APNS_N_OPTIONS)
-			compiler_fail(c, "push_type mdm carries data only");
-	}
-}
-
 /* aps.alert */
 static void
 compiler_alert(ApnsCompiler *c)
@@ -351,7 +235,8 @@ compiler_alert(ApnsCompiler *c)
 	bool		live = c->options.push_type->type == APNS_LIVEACTIVITY;
 
 	if (c->title == NULL && c->body == NULL &&
-		compiler_first(c, APNS_OPT_FIRST_ALERT, APNS_OPT_LAST_ALERT) == APNS_N_OPTIONS)
+		notif_apns_options_first(&c->options, APNS_OPT_FIRST_ALERT,
+								 APNS_OPT_LAST_ALERT) == APNS_N_OPTIONS)
 		return;
 	compiler_open(c, "alert");
 	if (c->title != NULL)
@@ -508,7 +393,8 @@ notif_apns_template_new(const char *title, const char *body, const char *options
 	c.status = c.payload == NULL ? NOTIF_ENOMEM :
 		notif_apns_options_read(&c.options, options_json, c.error, c.error_size);
 	if (c.status == NOTIF_OK)
-		compiler_check(&c);
+		c.status = notif_apns_options_check(&c.options, c.title != NULL || c.body != NULL,
+											c.error, c.error_size);
 	if (c.status == NOTIF_OK)
 	{
 		compiler_topic(&c, &result->topic);
