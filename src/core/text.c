@@ -1,6 +1,6 @@
 /*
  * text.c
- *		UTF-8 helpers; see text.h.
+ *		UTF-8 by hand; see text.h.
  */
 #include "text.h"
 

@@ -1,6 +1,6 @@
 /*
  * test_core_text.c
- *		UTF-8 helpers, buffers, backoff and Retry-After.
+ *		UTF-8, buffers, backoff and Retry-After.
  */
 #include <limits.h>
 #include <stdint.h>
