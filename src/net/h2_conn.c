@@ -120,6 +120,13 @@ notif_h2_conn_ready(const NotifH2Conn *conn, size_t body_len)
 	if (conn->state != NOTIF_H2_OPENED || conn->blocked)
 		return false;
 	/*
+	 * nghttp2 sends all HEADERS it has before any DATA.  Granting by slices
+	 * lets a request leave as a whole, so that a socket which blocks leaves
+	 * the rest of the queue untouched.
+	 */
+	if (conn->owed >= CONN_SLICE)
+		return false;
+	/*
 	 * A request whose body cannot follow its headers would only turn from
 	 * NOT_SENT into UNKNOWN if the peer hangs.  With nothing open it must go
 	 * all the same: the window may be smaller than the body for ever.

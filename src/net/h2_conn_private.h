@@ -11,6 +11,7 @@
 #include "h2_conn.h"
 
 #define CONN_OUT_SIZE	(4 * NOTIF_TLS_RECORD)
+#define CONN_SLICE		(2 * NOTIF_TLS_RECORD)	/* body bytes granted before a flush */
 #define CONN_FRAME_MAX	(NOTIF_TLS_RECORD + 16) /* most that nghttp2 hands out at once */
 
 struct NotifH2Conn

@@ -27,12 +27,13 @@
 #define POOL_BACKOFF_MAX_MS		60000
 #define POOL_HEALTHY_US			(10 * INT64_C(1000000)) /* lived this long: no failure */
 #define POOL_DELIVERIES			256 /* per turn */
+#define POOL_SLICES				16	/* rounds of granting and flushing per turn */
 
 static void pool_survey(NotifH2Pool *pool, int64_t now_us);
 static void pool_bury(NotifH2Pool *pool, int index, const NotifH2ConnView *view, int64_t now_us);
 static void pool_failure(NotifH2Pool *pool, NotifNetError error, const char *detail,
 						 int64_t now_us);
-static void pool_assign(NotifH2Pool *pool, int64_t now_us);
+static bool pool_assign(NotifH2Pool *pool, int64_t now_us);
 static void pool_grow(NotifH2Pool *pool, int64_t now_us);
 static void pool_flush(NotifH2Pool *pool);
 static void pool_rearm(NotifH2Pool *pool, int64_t now_us);
@@ -58,15 +59,20 @@ notif_h2_pool_on_work(void *ud)
 {
 	NotifH2Pool *pool = ud;
 	int64_t		now_us = notif_loop_now_us();
+	int			slices = 0;
 
 	pool->work_armed = false;
 	pool_survey(pool, now_us);
 	if (!notif_h2_pool_deliver(pool, POOL_DELIVERIES))
 		return;
-	pool_assign(pool, now_us);
+	while (pool_assign(pool, now_us) && slices < POOL_SLICES)
+	{
+		pool_flush(pool);
+		slices++;
+	}
 	pool_grow(pool, now_us);
 	pool_flush(pool);
-	if (pool->finished.count > 0)
+	if (pool->finished.count > 0 || slices == POOL_SLICES)
 		notif_h2_pool_wake(pool);
 	pool_rearm(pool, now_us);
 }
@@ -206,17 +212,21 @@ notif_h2_pool_deliver(NotifH2Pool *pool, int n)
 	return true;
 }
 
-/* Deals the queue out, one request per connection in turn. */
-static void
+/*
+ * Deals the queue out, one request per connection in turn.  True if more
+ * could follow once this is flushed.
+ */
+static bool
 pool_assign(NotifH2Pool *pool, int64_t now_us)
 {
 	NotifH2Conn *conns[POOL_CONNECTIONS_MAX];
 	int			room[POOL_CONNECTIONS_MAX];
 	int			n = 0;
 	int			at;
+	bool		granted = false;
 
 	if (pool->waiting.count == 0)
-		return;
+		return false;
 	for (int i = 0; i < pool->n_slots; i++)
 	{
 		room[n] = notif_h2_conn_room(pool->slots[i].conn, pool->stream_cap);
@@ -224,7 +234,7 @@ pool_assign(NotifH2Pool *pool, int64_t now_us)
 			conns[n++] = pool->slots[i].conn;
 	}
 	if (n == 0)
-		return;
+		return false;
 	at = pool->turn++ % n;
 	while (n > 0 && pool->waiting.count > 0)
 	{
@@ -263,7 +273,9 @@ pool_assign(NotifH2Pool *pool, int64_t now_us)
 								 now_us + (int64_t) item->timeout_ms * 1000);
 		room[at]--;
 		at++;
+		granted = true;
 	}
+	return granted && pool->waiting.count > 0;
 }
 
 /* Opens a connection if one is wanted and may be had. */

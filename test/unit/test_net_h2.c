@@ -331,6 +331,67 @@ test_deadlines(void)
 	client_stop(1);
 }
 
+/*
+ * A server that stops reading in the middle.  What never left our buffers is
+ * NOT_SENT to the byte: cut off, it is sent elsewhere and seen once; timed
+ * out, it is dropped and never arrives.
+ */
+static void
+test_stuck(bool cut)
+{
+	NotifH2PoolConfig config;
+	int			unknown = 0;
+	int			fresh = 0;
+
+	server_start(&good_cert, true);
+	server.window = 1 << 24;
+	server.session_window = 1 << 28;
+	config = client_config();
+	client_start(&config);
+	client_submit(0);
+	PUMP_UNTIL(answered == 1);
+	pump_idle();
+	server.mute = true;
+	for (int i = 1; i <= 100; i++)
+		CHECK_INT(client_submit_timed(i, 250000, cut ? 8000 : 400, cut ? 8000 : 400), NOTIF_OK);
+	pump_idle();
+	/* Streams are not even opened while the socket takes nothing. */
+	CHECK(client_stats().in_flight > 0 && client_stats().in_flight < 100);
+	CHECK_INT(client_stats().in_flight + client_stats().queued, 100);
+	CHECK_INT(answered, 1);
+	if (cut)
+	{
+		server_drop(conn_of(1));
+		server.mute = false;
+	}
+	PUMP_UNTIL(answered == 101);
+	server.mute = false;
+	if (!cut)
+	{
+		/* The stream after them shows that the connection is sound. */
+		client_submit(101);
+		PUMP_UNTIL(answered == 102);
+		CHECK_INT(got[101].status, 200);
+		CHECK_INT(server.n_conns, 1);
+		pump_idle();
+	}
+	for (int i = 1; i <= 100; i++)
+	{
+		if (got[i].known == NOTIF_UNKNOWN)
+		{
+			unknown++;
+			CHECK_INT(got[i].error, cut ? NOTIF_NET_RESET : NOTIF_NET_TIMEOUT);
+			continue;
+		}
+		fresh++;
+		CHECK_INT(got[i].known, cut ? NOTIF_ANSWERED : NOTIF_NOT_SENT);
+		CHECK_INT(server.seen[i], cut ? 1 : 0);
+	}
+	CHECK(unknown >= 1);
+	CHECK(fresh >= 1);
+	client_stop(101);
+}
+
 static void
 test_ping(void)
 {
@@ -608,6 +669,8 @@ main(void)
 	test_resets();
 	test_cut();
 	test_deadlines();
+	test_stuck(true);
+	test_stuck(false);
 	test_ping();
 	test_bodies();
 	test_headers();

@@ -146,6 +146,7 @@ struct Server
 	/* the script */
 	int			max_streams;	/* first SETTINGS; < 0: not named */
 	int			window;			/* INITIAL_WINDOW_SIZE; < 0: default */
+	int			session_window; /* > 0: the connection's window */
 	bool		mute;			/* accept, then nothing at all */
 	bool		no_ping_ack;
 	bool		no_settings;	/* TLS, then silence */
@@ -430,6 +431,9 @@ server_session(ServerConn *conn)
 		entries[n++] = (nghttp2_settings_entry) {
 			NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, (uint32_t) server.window
 		};
+	if (server.session_window > 0)
+		nghttp2_session_set_local_window_size(conn->session, NGHTTP2_FLAG_NONE, 0,
+											  server.session_window);
 	if (!server.no_settings)
 		nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, entries, n);
 }
