@@ -1,0 +1,381 @@
+"""What the benches share: throw-away servers, sandboxes, load, process figures.
+
+Everything started here is stopped at exit, whatever happens.  A wait is on a
+condition, with a deadline, and ends early when the sandbox or the server dies.
+"""
+import atexit
+import os
+import re
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+
+from pq import Pg
+
+SMALL = os.environ.get("SMALL") == "1"
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TMP = os.environ["TMPDIR"]
+LOG = os.environ["NOTIF_LOG"]
+DATABASE = "bench"
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Failed(Exception):
+    """A rule of the bench was broken; its figures would mean nothing."""
+
+
+def say(text):
+    print("  " + text, file=sys.stderr, flush=True)
+
+
+def figure(name, value, unit):
+    if isinstance(value, float):
+        value = "%.4g" % value if abs(value) < 1000 else "%.0f" % value
+    print("%s\t%s\t%s" % (name, value, unit), flush=True)
+
+
+def setting(name, normal, small):
+    """A number of the bench: from the environment, else by size of the run."""
+    return int(os.environ.get(name) or (small if SMALL else normal))
+
+
+def percentile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+# ---- processes --------------------------------------------------------------
+
+def stat_fields(pid):
+    """Of /proc/PID/stat from the state on (field 3); None if it is gone."""
+    try:
+        with open("/proc/%d/stat" % pid) as file:
+            return file.read().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def cpu_s(pid, children=False):
+    """CPU seconds of a process, or of its ended children; 0 if it is gone."""
+    fields = stat_fields(pid)
+    if fields is None:
+        return 0.0
+    first = 13 if children else 11
+    return (int(fields[first]) + int(fields[first + 1])) / TICK
+
+
+def children_of(parent):
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            fields = stat_fields(int(name))
+            if fields and int(fields[1]) == parent:
+                found.append(int(name))
+    return found
+
+
+def rss_anon_kb(pid):
+    with open("/proc/%d/status" % pid) as file:
+        return int(re.search(r"RssAnon:\s+(\d+)", file.read()).group(1))
+
+
+def stop_process(process):
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+# ---- the provider's stand-in ------------------------------------------------
+
+class Sandbox:
+    def __init__(self, name, *options):
+        self.dir = os.path.join(TMP, "sandbox-" + name)
+        os.makedirs(self.dir)
+        with open(os.path.join(LOG, "bench-%s-sandbox.log" % name), "w") as log:
+            self.process = subprocess.Popen(
+                [os.path.join(ROOT, "test/sandbox/notif-sandbox"), "--dir", self.dir, *options],
+                stdout=log, stderr=log)
+        atexit.register(stop_process, self.process)
+        self.pid = self.process.pid
+        self.pidfd = os.pidfd_open(self.pid)
+        ports = os.path.join(self.dir, "ports")
+        deadline = time.monotonic() + 20
+        while not os.path.exists(ports):
+            if time.monotonic() > deadline or self.rest(0.02):
+                raise Failed("the sandbox does not start: build/log/bench-%s-sandbox.log" % name)
+        with open(ports) as file:
+            found = dict(line.strip().split("=") for line in file)
+        self.port, self.control = int(found["apns"]), int(found["control"])
+        self.ledger = os.path.join(self.dir, "ledger.tsv")
+
+    def rest(self, seconds):
+        """Passes the time to the next sample; True at once if the sandbox has ended."""
+        return bool(select.select([self.pidfd], [], [], max(0, seconds))[0])
+
+    def get(self, path):
+        with urllib.request.urlopen("http://127.0.0.1:%d%s" % (self.control, path), timeout=30) as answer:
+            return answer.read().decode()
+
+    def bearer(self):
+        """A provider token, signed with the sandbox's key by openssl."""
+        import base64
+
+        def b64(data):
+            return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+        signed = b64(b'{"alg":"ES256","kid":"KEY1234567"}') + b"." + \
+            b64(b'{"iss":"TEAM123456","iat":%d}' % int(time.time()))
+        der = subprocess.run(["openssl", "dgst", "-sha256", "-sign", os.path.join(self.dir, "apns_key.p8")],
+                             input=signed, stdout=subprocess.PIPE, check=True).stdout
+        # SEQUENCE of two INTEGERs, to r and s of 32 bytes each
+        raw, at = b"", 2
+        for _ in range(2):
+            size = der[at + 1]
+            raw += der[at + 2:at + 2 + size].lstrip(b"\0").rjust(32, b"\0")
+            at += 2 + size
+        return (signed + b"." + b64(raw)).decode()
+
+
+# ---- the server -------------------------------------------------------------
+
+# As PostgreSQL ships it but for these.  fsync, full_page_writes,
+# synchronous_commit, wal_level, checkpoint and autovacuum settings are not
+# touched: start() makes sure of the first three.
+SETTINGS = {
+    "shared_preload_libraries": "notif",
+    "notif.databases": DATABASE,
+    "max_worker_processes": "24",       # notif's eight, and parallel query's
+    "shared_buffers": os.environ.get("SHARED_BUFFERS") or "256MB",
+    "listen_addresses": "",
+    "port": "5432",
+    "timezone": "UTC",
+    "log_line_prefix": "%m [%p] %b %q%d/%a ",
+    "log_checkpoints": "on",
+}
+
+
+class Cluster:
+    def __init__(self, name):
+        self.name = name
+        self.dir = os.path.join(TMP, "pg-" + name)
+        self.data = os.path.join(self.dir, "data")
+        self.log = os.path.join(LOG, "bench-%s-server.log" % name)
+        self.connections = []
+        os.makedirs(os.path.join(self.dir, "s"))
+        self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
+                 "--locale=C.UTF-8")
+        with open(os.path.join(self.data, "postgresql.conf"), "a") as conf:
+            for key, value in SETTINGS.items():
+                conf.write("%s = '%s'\n" % (key, value))
+            conf.write("unix_socket_directories = '%s/s'\n" % self.dir)
+            for extra in filter(None, os.environ.get("PGCONF", "").split(";")):
+                conf.write(extra + "\n")
+        self.conninfo = "host=%s/s port=5432 user=postgres dbname=" % self.dir
+        self.run("pg_ctl", "-D", self.data, "-l", self.log, "-w", "-t", "60", "start")
+        atexit.register(self.stop)
+        with open(os.path.join(self.data, "postmaster.pid")) as file:
+            self.postmaster = int(file.readline())
+        pg = Pg(self.conninfo + "postgres")
+        pg.rows("CREATE DATABASE " + DATABASE)
+        pg.close()
+        self.pg = self.connect()
+        self.pg.rows("CREATE EXTENSION notif")
+        for name, default in (("fsync", "on"), ("full_page_writes", "on"), ("synchronous_commit", "on")):
+            if self.pg.one("SHOW " + name) != default:
+                raise Failed("%s is not what PostgreSQL ships" % name)
+        for extra in filter(None, os.environ.get("PGCONF", "").split(";")):
+            say("not for figures: " + extra)
+
+    @staticmethod
+    def run(*command):
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              check=False)
+        if done.returncode != 0:
+            raise Failed("%s: %s" % (command[0], done.stdout.decode()[-2000:]))
+
+    def connect(self):
+        pg = Pg(self.conninfo + DATABASE)
+        self.connections.append(pg)
+        return pg
+
+    def stop(self):
+        atexit.unregister(self.stop)
+        for pg in self.connections:
+            pg.close()
+        for mode in ("fast", "immediate"):
+            if subprocess.run(["pg_ctl", "-D", self.data, "-w", "-t", "60", "-m", mode, "stop"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+                return
+
+    def check_log(self):
+        """A bench during which a worker failed has measured something else."""
+        with open(self.log, errors="replace") as file:
+            bad = [line.strip() for line in file
+                   if re.search(r"PANIC:|terminated by signal|notif .*(ERROR|FATAL):", line)]
+        for line in bad[:5]:
+            say("server log: " + line[:300])
+        if bad:
+            raise Failed("%d errors in the server's log" % len(bad))
+
+    # -- notif in it --
+
+    def workers(self):
+        """{(kind, tier): pid} once all seven run."""
+        deadline = time.monotonic() + 60
+        while True:
+            rows = self.pg.rows("SELECT kind, coalesce(tier, ''), pid FROM notif.workers WHERE state = 'running'")
+            if len(rows) >= 7:
+                return {(kind, tier): int(pid) for kind, tier, pid in rows}
+            if time.monotonic() > deadline:
+                raise Failed("only %d of 7 workers run: %s" % (len(rows), self.pg.rows("SELECT * FROM notif.workers")))
+            self.rest(0.1)
+
+    def rest(self, seconds):
+        """Passes the time to the next sample; an ended server is an error."""
+        fd = os.pidfd_open(self.postmaster)
+        try:
+            if select.select([fd], [], [], max(0, seconds))[0]:
+                raise Failed("the server has ended: build/log/" + os.path.basename(self.log))
+        finally:
+            os.close(fd)
+
+    def define(self, sandbox):
+        """Provider, route and the types the benches publish."""
+        self.pg.rows("""
+            SELECT notif.define_category('bench');
+            SELECT notif.define_provider('apns_main', 'apns',
+                jsonb_build_object('host', 'localhost', 'port', %d, 'ca_file', '%s/ca.pem', 'team_id', 'TEAM123456',
+                                   'key_id', 'KEY1234567', 'topic', 'com.example.shop'),
+                key => 'file:%s/apns_key.p8');
+            SELECT notif.define_route('push', 'push', ARRAY['apns_main']);
+            SELECT notif.define_type('news', 'bench', tier => 'bulk', title => 'News for {recipient.name}',
+                body => 'Dear {recipient.name} of {recipient.city}, your {points} points of edition {edition} and the '
+                        '{recipient.points} that you had before are worth a look: {recipient.note} This offer is for '
+                        'you alone, number {recipient.ref}, and it ends on the last day of the month at midnight.');
+            SELECT notif.define_type('code', 'bench', tier => 'critical', title => 'Your code',
+                body => '{code} is your code, {recipient.name}');
+            SELECT notif.define_type('shipped', 'bench', tier => 'standard', title => 'Order {order}',
+                body => 'Hello {recipient.name}, order {order} over {total} {currency} is on its way')
+            """ % (sandbox.port, sandbox.dir, sandbox.dir))
+
+    def load(self, recipients, share_of_two, topic=None):
+        """Recipients with random ids and devices; share_of_two in 100 have two.
+
+        Set-based, into the tables and not through notif.register_device: what
+        is measured is delivery.  Ids are random, and so is the order of rows
+        in each table, so that no table is laid out in the order in which the
+        router or the dispatcher will want it.
+        """
+        started = time.monotonic()
+        self.pg.rows("""
+            SET synchronous_commit = off;
+            SELECT setseed(0.42);
+            CREATE TEMP TABLE person AS
+                SELECT id, row_number() OVER () AS n
+                FROM (SELECT DISTINCT (random() * (1::bigint << 40))::bigint + 1 AS id
+                      FROM generate_series(1, %(n)d + 1000)) x
+                LIMIT %(n)d;
+            INSERT INTO notif_private.recipient (id, ref, locale, tz, attributes) OVERRIDING SYSTEM VALUE
+                SELECT id, 'r' || n, 'en', 'Europe/Berlin',
+                       jsonb_build_object('name', 'Person ' || n, 'city', 'City ' || (id %% 1000),
+                                          'points', (id %% 10000)::text,
+                                          'note', md5(id::text) || ' ' || md5((id + 1)::text))
+                FROM person ORDER BY random();
+            SELECT setval(pg_get_serial_sequence('notif_private.recipient', 'id'), 1::bigint << 41);
+            SELECT notif_private.app_id('push', 'ios', 'default');
+            INSERT INTO notif_private.endpoint (recipient_id, app_id, channel, device_id, address, registered_at)
+                SELECT id, notif_private.app_id('push', 'ios', 'default'), 'push', 'device' || d,
+                       md5(random()::text || id) || md5(random()::text || d), now()
+                FROM person CROSS JOIN generate_series(1, 2) d
+                WHERE d = 1 OR n %% 100 < %(two)d ORDER BY random();
+            """ % {"n": recipients, "two": share_of_two})
+        if topic:
+            self.pg.rows("""
+                SELECT notif.create_topic('%(topic)s');
+                INSERT INTO notif_private.subscription (topic_id, recipient_id)
+                    SELECT (SELECT id FROM notif_private.topic WHERE name = '%(topic)s'), id FROM person ORDER BY random()
+                """ % {"topic": topic})
+        self.pg.rows("DROP TABLE person; RESET synchronous_commit")
+        self.pg.rows("VACUUM (ANALYZE) notif_private.recipient, notif_private.endpoint, notif_private.subscription")
+        devices = int(self.pg.one("SELECT count(*) FROM notif_private.endpoint"))
+        say("loaded %d recipients with %d devices in %.1f s" % (recipients, devices, time.monotonic() - started))
+        return devices
+
+    def counts(self, tier, pg=None):
+        """What became of the tier's deliveries: {state: n}, and 'ended' of them."""
+        counts = {state: int(n) for state, n in
+                  (pg or self.pg).rows("SELECT state, n FROM notif.state WHERE tier = '%s'" % tier)}
+        counts["ended"] = sum(n for state, n in counts.items() if state not in ("expanded", "open", "in_flight"))
+        return counts
+
+    def wait_ended(self, tier, wanted, seconds):
+        """Until that many deliveries of the tier have ended and none is left."""
+        deadline = time.monotonic() + seconds
+        while True:
+            counts = self.counts(tier)
+            if counts["ended"] >= wanted and counts["open"] == 0 and counts["in_flight"] == 0:
+                return counts
+            if time.monotonic() > deadline:
+                raise Failed("after %d s, %d expected: %s" % (seconds, wanted, counts))
+            self.rest(0.1)
+
+    def check_ledger(self, sandbox, events, expected):
+        """Joins the sandbox's ledger with the database; raises if they disagree.
+
+        expected is SQL for (event, endpoint) of every delivery that must be
+        there, from the application's own tables.
+        """
+        count = sandbox.get("/ledger/count").strip()
+        export, producer = os.path.join(TMP, "deliveries.tsv"), os.path.join(TMP, "producer.txt")
+        with open(producer, "w") as file:
+            file.writelines(event + "\n" for event in events)
+        self.pg.rows("""
+            COPY (SELECT x.delivery, coalesce(o.state::text, 'open'), coalesce(o.unknown, 0), 'retry', x.event
+                  FROM (SELECT notif_private.delivery_id(e.event, e.endpoint) AS delivery, e.event FROM (%s) e) x
+                  LEFT JOIN (SELECT delivery, count(*) FILTER (WHERE state = 'unknown') AS unknown,
+                                    (array_agg(state ORDER BY attempt DESC))[1] AS state
+                             FROM notif_private.outcome GROUP BY delivery) o USING (delivery)
+            ) TO '%s'""" % (expected, export))
+        done = subprocess.run([sys.executable, os.path.join(ROOT, "test/sandbox/check_ledger.py"), sandbox.ledger,
+                               export, "--producer", producer], stdout=subprocess.PIPE, check=False)
+        say("checker: %s (%s lines in the ledger)" % (done.stdout.decode().strip(), count))
+        os.unlink(export)
+        if done.returncode != 0:
+            raise Failed("the checker does not agree")
+
+    def lsn(self, function):
+        return int(self.pg.one("SELECT %s() - '0/0'::pg_lsn" % function))
+
+    def cpu(self, sandbox):
+        """CPU seconds so far: {pid: s}; 'ended' are children that are gone."""
+        used = {pid: cpu_s(pid) for pid in children_of(self.postmaster)}
+        used["postmaster"] = cpu_s(self.postmaster)
+        used["ended"] = cpu_s(self.postmaster, children=True)
+        used["sandbox"] = cpu_s(sandbox.pid)
+        return used
+
+
+def main(bench):
+    """Runs a bench; a broken rule becomes one line and status 1."""
+    os.makedirs(LOG, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if SMALL:
+        say("SMALL=1: a smoke test, not figures")
+    started = time.monotonic()
+    try:
+        bench()
+    except Failed as broken:
+        say("rule broken: %s" % broken)
+        sys.exit(1)
+    say("done in %.0f s" % (time.monotonic() - started))
+
+
+median = statistics.median
