@@ -128,6 +128,7 @@ DECLARE
 	topics		integer[];
 	audiences	integer[];
 	v_seq		bigint;
+	v_read		bigint;
 	last_xid	xid8;
 	last_id		uuid;
 	bulk_key	uuid;
@@ -147,11 +148,13 @@ BEGIN
 	v_seq := at.seq + 1;
 	-- The window's end is fixed before anything is read.
 	v_to := coalesce(at.s_to, pg_current_snapshot());
-	SELECT array_agg(e.id), array_agg(e.xid), array_agg(e.kind), array_agg(e.topic_id), array_agg(e.audience)
-	  INTO ids, xids, kinds, topics, audiences
-	  FROM (SELECT r.*, sum(least(r.audience, 500)) OVER (ROWS UNBOUNDED PRECEDING) AS upto, row_number() OVER () AS n
-			  FROM notif_private.read_events_@TIER@(at.s_from, v_to, at.xid, at.id, least(p_limit, 500)) r) e
-	 WHERE e.upto <= p_limit OR e.n = 1;
+	SELECT array_agg(e.id ORDER BY e.n) FILTER (WHERE e.kept), array_agg(e.xid ORDER BY e.n) FILTER (WHERE e.kept),
+		   array_agg(e.kind ORDER BY e.n) FILTER (WHERE e.kept), array_agg(e.topic_id ORDER BY e.n) FILTER (WHERE e.kept),
+		   array_agg(e.audience ORDER BY e.n) FILTER (WHERE e.kept), count(*)
+	  INTO ids, xids, kinds, topics, audiences, v_read
+	  FROM (SELECT r.*, r.n = 1 OR sum(least(r.audience, 500)) OVER (ORDER BY r.n) <= p_limit AS kept
+			  FROM (SELECT x.*, row_number() OVER () AS n
+					  FROM notif_private.read_events_@TIER@(at.s_from, v_to, at.xid, at.id, least(p_limit, 500)) x) r) e;
 	events := coalesce(cardinality(ids), 0);
 	IF events = 0 THEN
 		-- The window is used up.  Nothing is written unless something was read in
@@ -169,7 +172,7 @@ BEGIN
 	  FROM notif_private.spread_@TIER@(v_turn, v_seq, ids, kinds, topics, audiences) s;
 	-- One transaction fills a whole chunk: the rest of it is served round robin,
 	-- so that whoever published after it does not wait for it.
-	IF events >= least(p_limit, 500) AND xids[1] = last_xid THEN
+	IF xids[1] = last_xid AND (v_read > events OR events >= least(p_limit, 500)) THEN
 		bulk_key := notif_private.item_id(ids[1], 0);
 		INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, xid, id)
 		VALUES (v_turn % 4, 1, bulk_key, 1, last_xid, last_id);
@@ -206,6 +209,7 @@ DECLARE
 	ev			record;
 	router		record;
 	v_turn		constant bigint := notif_private.turn_@TIER@();
+	v_inc		constant smallint := notif_private.current_incarnation();
 	people		bigint[];
 	ids			uuid[];
 	kinds		smallint[];
@@ -230,14 +234,16 @@ BEGIN
 
 	IF at.xid IS NOT NULL THEN
 		-- The rest of a large transaction.
-		SELECT array_agg(e.id), array_agg(e.kind), array_agg(e.topic_id), array_agg(e.audience)
+		SELECT array_agg(e.id ORDER BY e.n), array_agg(e.kind ORDER BY e.n), array_agg(e.topic_id ORDER BY e.n),
+			   array_agg(e.audience ORDER BY e.n)
 		  INTO ids, kinds, topics, audiences
-		  FROM (SELECT r.*, sum(least(r.audience, 500)) OVER (ROWS UNBOUNDED PRECEDING) AS upto, row_number() OVER () AS n
-				  FROM (SELECT e.id, e.kind, e.topic_id, coalesce(cardinality(e.recipients), 0) AS audience
-						  FROM notif_private.event e
-						 WHERE e.tier = @TIERNO@ AND e.incarnation = notif_private.current_incarnation()
-						   AND e.xid = at.xid AND e.id > at.id
-						 ORDER BY e.xid, e.id LIMIT least(p_limit, 500)) r) e
+		  FROM (SELECT r.*, sum(least(r.audience, 500)) OVER (ORDER BY r.n) AS upto
+				  FROM (SELECT x.*, row_number() OVER () AS n
+						  FROM (SELECT e.id, e.kind, e.topic_id, coalesce(cardinality(e.recipients), 0) AS audience
+								  FROM notif_private.event e
+								 WHERE e.tier = @TIERNO@ AND e.incarnation = v_inc
+								   AND e.xid = at.xid AND e.id > at.id
+								 ORDER BY e.xid, e.id LIMIT least(p_limit, 500)) x) r) e
 		 WHERE e.upto <= p_limit OR e.n = 1;
 		done := coalesce(cardinality(ids), 0) = 0;
 		IF NOT done THEN

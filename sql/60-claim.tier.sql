@@ -145,7 +145,7 @@ BEGIN
 	),
 	proof AS MATERIALIZED (
 		SELECT notif_private.assert_conserved(cardinality(p_batch), coalesce((SELECT f.n FROM flown f), 0),
-											  (SELECT count(*) FROM stopped) - (SELECT count(*) FROM refiled),
+											  (SELECT count(*) FROM stopped s WHERE s.state <> 'deferred'),
 											  (SELECT count(*) FROM refiled)) AS held
 	)
 	SELECT cardinality(p_batch), j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,

@@ -188,14 +188,17 @@ $$;
 COMMENT ON FUNCTION notif_private.app_id(text, text, text) IS
 	'The number of an application on a platform, created with its route when it is new.';
 
--- Two devices may swap tokens, or one token may be claimed for two people at the
--- same time.  The token's advisory lock makes calls for one token wait for each
--- other before they touch a row; the rows are then locked in the order of their
--- ids.  So two calls can neither deadlock nor leave two living owners.
+-- Two devices may swap tokens, one token may be claimed for two people, or one
+-- device be registered twice, all at the same time.  Rows that exist are locked in
+-- the order of their ids, so that calls do not deadlock; what appears meanwhile is
+-- met by a unique index, and then it is looked at anew.  No advisory lock: millions
+-- of devices may be registered in one transaction.
 CREATE FUNCTION notif.register_device(
 	recipient text, device_id text, platform text, token text, app text DEFAULT 'default',
 	app_version text DEFAULT NULL, locale text DEFAULT NULL)
-	RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	-- A plan made while the tables were empty would read them whole ever after.
+	SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
 	owner_id	bigint;
@@ -250,43 +253,69 @@ BEGIN
 		RETURN old.id;
 	END IF;
 
-	PERFORM pg_advisory_xact_lock(hashtextextended('notif device token ' || token_text, 0));
 	-- A token belongs to one device, whatever platform it was registered for.
 	SELECT array_agg(a.id) INTO apps FROM notif_private.app a
 	WHERE a.channel = 'push' AND a.name = register_device.app;
-	PERFORM FROM notif_private.endpoint e
-	WHERE (e.app_id = ANY (apps) AND e.address = token_text AND e.state <> 'invalid')
-	   OR (e.recipient_id = owner_id AND e.app_id = its_app AND e.device_id = register_device.device_id)
-	ORDER BY e.id
-	FOR UPDATE;
-	UPDATE notif_private.endpoint e
-	SET state = 'invalid', state_reason = 'moved', state_at = notif.now(), quarantine_mark = NULL
-	WHERE e.app_id = ANY (apps) AND e.address = token_text AND e.state <> 'invalid'
-	  AND (e.recipient_id, e.app_id, e.device_id) IS DISTINCT FROM (owner_id, its_app, register_device.device_id);
-	INSERT INTO notif_private.endpoint AS e
-		(recipient_id, app_id, channel, device_id, address, state_at, registered_at, app_version, locale, created_at)
-	VALUES (owner_id, its_app, 'push', register_device.device_id, token_text, notif.now(), notif.now(),
-			register_device.app_version, register_device.locale, notif.now())
-	ON CONFLICT ON CONSTRAINT endpoint_recipient_id_app_id_device_id_key DO UPDATE
-		SET address = EXCLUDED.address,
-			-- A new token, or a dead one that is registered again, starts afresh;
-			-- a doubted one stays doubted: its registration proves nothing new.
-			state = CASE WHEN e.address <> EXCLUDED.address OR e.state = 'invalid' THEN 'active' ELSE e.state END,
-			state_reason = CASE WHEN e.address <> EXCLUDED.address OR e.state = 'invalid' THEN 'registered' ELSE e.state_reason END,
-			state_at = CASE WHEN e.address <> EXCLUDED.address OR e.state = 'invalid' THEN EXCLUDED.state_at ELSE e.state_at END,
-			quarantine_mark = CASE WHEN e.address <> EXCLUDED.address OR e.state = 'invalid' THEN NULL ELSE e.quarantine_mark END,
-			registered_at = CASE WHEN e.address <> EXCLUDED.address OR e.state = 'invalid' THEN EXCLUDED.registered_at ELSE e.registered_at END,
-			app_version = coalesce(EXCLUDED.app_version, e.app_version),
-			locale = coalesce(EXCLUDED.locale, e.locale)
-	RETURNING e.id INTO id;
-	RETURN id;
+	FOR tries IN 1 .. 20 LOOP
+		PERFORM FROM notif_private.endpoint e
+		WHERE e.id = ANY (ARRAY(
+				SELECT x.id FROM notif_private.endpoint x
+				WHERE x.app_id = ANY (apps) AND x.address = token_text AND x.state <> 'invalid')
+			|| ARRAY(
+				SELECT x.id FROM notif_private.endpoint x
+				WHERE x.recipient_id = owner_id AND x.app_id = its_app AND x.device_id = register_device.device_id))
+		ORDER BY e.id
+		FOR UPDATE;
+		UPDATE notif_private.endpoint e
+		SET state = 'invalid', state_reason = 'moved', state_at = notif.now(), quarantine_mark = NULL
+		WHERE e.app_id = ANY (apps) AND e.address = token_text AND e.state <> 'invalid'
+		  AND (e.recipient_id, e.app_id, e.device_id) IS DISTINCT FROM (owner_id, its_app, register_device.device_id);
+
+		SELECT * INTO old FROM notif_private.endpoint e
+		WHERE e.recipient_id = owner_id AND e.app_id = its_app AND e.device_id = register_device.device_id;
+		IF NOT FOUND THEN
+			INSERT INTO notif_private.endpoint AS e
+				(recipient_id, app_id, channel, device_id, address, state_at, registered_at, app_version, locale, created_at)
+			VALUES (owner_id, its_app, 'push', register_device.device_id, token_text, notif.now(), notif.now(),
+					register_device.app_version, register_device.locale, notif.now())
+			ON CONFLICT DO NOTHING
+			RETURNING e.id INTO id;
+			IF FOUND THEN
+				RETURN id;
+			END IF;
+		ELSIF old.address = token_text AND old.state <> 'invalid' THEN
+			-- A doubted token stays doubted: registering it again proves nothing new.
+			UPDATE notif_private.endpoint e
+			SET app_version = coalesce(register_device.app_version, e.app_version),
+				locale = coalesce(register_device.locale, e.locale)
+			WHERE e.id = old.id;
+			RETURN old.id;
+		ELSE
+			-- A new token, or a dead one that is registered again, starts afresh.
+			BEGIN
+				UPDATE notif_private.endpoint e
+				SET address = token_text, state = 'active', state_reason = 'registered', state_at = notif.now(),
+					registered_at = notif.now(), quarantine_mark = NULL,
+					app_version = coalesce(register_device.app_version, e.app_version),
+					locale = coalesce(register_device.locale, e.locale)
+				WHERE e.id = old.id;
+				RETURN old.id;
+			EXCEPTION WHEN unique_violation THEN
+				NULL;	-- somebody else registered the token just now
+			END;
+		END IF;
+	END LOOP;
+	RAISE EXCEPTION USING ERRCODE = '40001',
+		MESSAGE = 'the device is being registered by others all the time',
+		DETAIL = 'Its token or its device_id was registered elsewhere during each of twenty tries.',
+		HINT = 'Try again.';
 END
 $$;
 COMMENT ON FUNCTION notif.register_device(text, text, text, text, text, text, text) IS
 $$Registers a recipient's device for push, or brings it up to date; returns the number of its endpoint. Call it at every start of the application.
 device_id: names the installation for good. platform: 'ios', 'ipados', 'macos', 'watchos', 'tvos' or 'visionos'. token: as the platform gave it, in hexadecimal. app: which application, if there are several. app_version, locale: NULL leaves what is stored.
 A token that belonged to another device or person moves here; a new token, or the same one on an endpoint that was invalid, makes the endpoint active.
-Errors: 42704 unknown recipient, 22023 bad value, 0A000 platform not supported.
+Errors: 42704 unknown recipient, 22023 bad value, 0A000 platform not supported, 40001 others register the same device all the time.
 Example: SELECT notif.register_device('customer-17', 'A1B2', 'ios', repeat('ab', 32));$$;
 
 CREATE FUNCTION notif.unregister_device(recipient text, device_id text, app text DEFAULT 'default')

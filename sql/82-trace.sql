@@ -37,9 +37,12 @@ DECLARE
 	its		notif_private.event;
 	found_tier smallint;
 	who		bigint;
+	his		uuid[];		-- what the ids of his deliveries can be
 BEGIN
 	IF trace.only_recipient IS NOT NULL THEN
 		who := notif_private.recipient_id(trace.only_recipient);
+		his := ARRAY(SELECT notif_private.delivery_id(trace.event, e.id) FROM notif_private.endpoint e
+					 WHERE e.recipient_id = who) || notif_private.item_id(trace.event, who) || trace.event;
 	END IF;
 	SELECT * INTO its FROM notif_private.event e WHERE e.id = trace.event AND e.kind = 0;
 	found_tier := its.tier;
@@ -54,15 +57,19 @@ BEGIN
 		END IF;
 	END IF;
 	RETURN QUERY
-	WITH audience AS (
+	WITH verdicts AS MATERIALIZED (
+		SELECT o.* FROM notif_private.outcome o WHERE who IS NULL AND o.event = trace.event
+		UNION ALL
+		SELECT o.* FROM notif_private.outcome o WHERE who IS NOT NULL AND o.delivery = ANY (his)
+	),
+	audience AS (
 		SELECT who AS id WHERE who IS NOT NULL
 		UNION
 		SELECT unnest(its.recipients) WHERE who IS NULL
 		UNION
 		SELECT x.recipient_id FROM notif_private.subscription x WHERE who IS NULL AND x.topic_id = its.topic_id
 		UNION
-		SELECT o.recipient FROM notif_private.outcome o
-		WHERE who IS NULL AND o.event = trace.event AND o.recipient IS NOT NULL
+		SELECT v.recipient FROM verdicts v WHERE who IS NULL AND v.recipient IS NOT NULL
 	),
 	-- The item's id follows from event and recipient: one probe each.
 	items AS MATERIALIZED (
@@ -92,15 +99,14 @@ BEGIN
 			   jsonb_build_object('provider', (SELECT p.name FROM notif_private.provider p WHERE p.id = o.provider_id),
 				   'provider_ref', o.provider_ref, 'status', o.status, 'latency_ms', round(o.latency_us / 1000.0, 3),
 				   'tries', o.tries, 'next_at', o.next_at)
-		FROM notif_private.outcome o
-		WHERE o.event = trace.event
+		FROM verdicts o
 		UNION ALL
 		SELECT 3, c.created_at, 'redelivered', o.recipient, o.endpoint, o.delivery, NULL, NULL, NULL,
 			   jsonb_build_object('command', c.id, 'by', c.published_by)
-		FROM notif_private.outcome o
+		FROM verdicts o
 		JOIN notif_private.idempotency i ON i.key = format('notif:redeliver:%s:%s', o.delivery, o.attempt)
 		JOIN notif_private.event c ON c.id = i.event AND c.kind = 1
-		WHERE o.event = trace.event AND o.terminal
+		WHERE o.terminal
 		UNION ALL
 		SELECT 4, c.at, 'cancelled', NULL, NULL, NULL, NULL, NULL, NULL, jsonb_build_object('by', c.by)
 		FROM notif_private.cancellation c

@@ -80,6 +80,12 @@ DECLARE
 BEGIN
 	next_due_ms := 30000;
 	did := notif_private.make_partitions() > 0;
+	-- Until a restored installation is confirmed its queues are evidence: nothing
+	-- of them is touched.
+	IF EXISTS (SELECT FROM notif_private.instance i
+				WHERE i.waiting OR i.incarnation <> notif_private.current_incarnation()) THEN
+		RETURN;
+	END IF;
 	-- The real clock rules partitions, as it does the ids in them.
 	IF notif_private.turn_rings_critical(33554432) THEN did := true; END IF;
 	IF notif_private.turn_rings_standard(33554432) THEN did := true; END IF;
