@@ -197,8 +197,8 @@ CREATE FUNCTION notif.register_device(
 	recipient text, device_id text, platform text, token text, app text DEFAULT 'default',
 	app_version text DEFAULT NULL, locale text DEFAULT NULL)
 	RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-	-- A plan made while the tables were empty would read them whole ever after.
-	SET enable_seqscan = off AS $$
+	-- One plan for all calls, also if it was made while the tables were empty.
+	SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
 	owner_id	bigint;
@@ -256,6 +256,20 @@ BEGIN
 	-- A token belongs to one device, whatever platform it was registered for.
 	SELECT array_agg(a.id) INTO apps FROM notif_private.app a
 	WHERE a.channel = 'push' AND a.name = register_device.app;
+	-- Next in number: a new device with a new token.
+	IF old.id IS NULL AND NOT EXISTS (SELECT FROM notif_private.endpoint e
+			WHERE e.app_id = ANY (apps) AND e.address = token_text AND e.state <> 'invalid') THEN
+		INSERT INTO notif_private.endpoint AS e
+			(recipient_id, app_id, channel, device_id, address, state_at, registered_at, app_version, locale, created_at)
+		VALUES (owner_id, its_app, 'push', register_device.device_id, token_text, notif.now(), notif.now(),
+				register_device.app_version, register_device.locale, notif.now())
+		ON CONFLICT DO NOTHING
+		RETURNING e.id INTO id;
+		IF FOUND THEN
+			RETURN id;
+		END IF;
+	END IF;
+
 	FOR tries IN 1 .. 20 LOOP
 		PERFORM FROM notif_private.endpoint e
 		WHERE e.id = ANY (ARRAY(
