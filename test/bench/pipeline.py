@@ -6,7 +6,7 @@ is done; the server's own durability; the sandbox over TLS verifies tokens and
 writes its ledger.  The clock runs from before the publish's COMMIT until
 the log is flushed behind the last outcome; then the checker runs.
 
-RUNS, RECIPIENTS, PROFILE=1 (perf of router and dispatcher, in build/log).
+RUNS, RECIPIENTS, PERF=1 (perf of router and dispatcher, in build/log).
 """
 import os
 import shutil
@@ -20,12 +20,12 @@ DEADLINE_S = 600
 
 
 class Profile:
-    """perf over one process, if PROFILE=1 and there is a perf."""
+    """perf over one process, if PERF=1 and there is a perf."""
 
     def __init__(self, name, pid):
         self.name, self.process = name, None
         self.data = os.path.join(LOG, "perf-%s.data" % name)
-        if os.environ.get("PROFILE") == "1" and shutil.which("perf"):
+        if os.environ.get("PERF") == "1" and shutil.which("perf"):
             self.process = subprocess.Popen(
                 ["perf", "record", "-q", "-F", "997", "-g", "-o", self.data, "-p", str(pid)],
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
