@@ -108,19 +108,7 @@ CREATE VIEW notif_private.range_partition AS
 		  -- a fence: no condition on a bound is tried on rows that the joins drop
 		  OFFSET 0) b;
 
--- Clamps the partition key of a schedule row into the partitions there are.
-CREATE FUNCTION notif_private.schedule_bounds(p_parent regclass, OUT lower timestamptz, OUT upper timestamptz)
-	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	SELECT min(p.lower_at), max(p.upper_at) - interval '1 microsecond'
-	  INTO lower, upper
-	  FROM notif_private.range_partition p
-	 WHERE p.parent = (SELECT relname FROM pg_class WHERE oid = p_parent) AND NOT p.detaching;
-	IF lower IS NULL THEN
-		PERFORM notif_private.make_partitions();
-		SELECT b.lower, b.upper INTO lower, upper FROM notif_private.schedule_bounds(p_parent) b;
-	END IF;
-END
-$$;
-COMMENT ON FUNCTION notif_private.schedule_bounds(regclass) IS
-	'First and last moment that a schedule table has partitions for; makes them if there are none.';
+CREATE FUNCTION notif_private.schedule_part(parent regclass, due_at timestamptz) RETURNS timestamptz
+	LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'notif_schedule_part';
+COMMENT ON FUNCTION notif_private.schedule_part(regclass, timestamptz) IS
+	'A due time clamped into the partitions that a schedule has: an insert never fails for want of one. 55000 if there are none at all.';

@@ -117,7 +117,9 @@ COMMENT ON FUNCTION notif_private.redo_@TIER@(bigint, bigint, uuid) IS
 
 CREATE FUNCTION notif_private.worker_route_@TIER@(p_limit integer, OUT events integer, OUT attempts bigint,
 												  OUT more boolean, OUT expansions uuid[])
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET enable_sort = off SET jit = off AS $$
 DECLARE
 	at			record;
 	v_turn		constant bigint := notif_private.turn_@TIER@();
@@ -203,7 +205,7 @@ CREATE FUNCTION notif_private.worker_expand_@TIER@(p_key uuid, p_limit integer, 
 												   OUT expansions uuid[])
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
-	SET enable_sort = off SET jit = off AS $$
+	SET enable_material = off SET enable_sort = off SET jit = off AS $$
 DECLARE
 	at			record;
 	ev			record;

@@ -35,15 +35,11 @@ DECLARE
 	v_now		constant timestamptz := notif.now();
 	v_inc		constant smallint := notif_private.current_incarnation();
 	v_limits	bigint[];
-	v_lower		timestamptz;
-	v_upper		timestamptz;
 BEGIN
 	SELECT array_agg(x.v ORDER BY l.id, x.n) INTO v_limits
 	  FROM notif_private.rate_limit l
 	 CROSS JOIN LATERAL (VALUES (1, l.id::bigint), (2, l.max_count),
 						 (3, (extract(epoch FROM l.per) * 1000)::bigint)) x(n, v);
-	SELECT b.lower, b.upper INTO v_lower, v_upper
-	  FROM notif_private.schedule_bounds('notif_private.schedule_@TIER@') b;
 	RETURN QUERY
 	WITH batch AS MATERIALIZED (
 		SELECT b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
@@ -116,7 +112,7 @@ BEGIN
 	refiled AS (
 		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
 												   recipient, endpoint, event, expires_at, charged)
-		SELECT greatest(least(j.next_at, v_upper), v_lower), v_inc, p_lane, j.next_at, j.delivery, hashint8(j.recipient) & 63,
+		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', j.next_at), v_inc, p_lane, j.next_at, j.delivery, hashint8(j.recipient) & 63,
 			   -- tries stays: a deferral is not an attempt
 			   j.attempt + 1, j.tries, j.type_id, j.ord, j.recipient, j.endpoint, j.event, j.expires_at, false
 		  FROM judged j WHERE j.verdict = 'deferred'
@@ -256,7 +252,9 @@ CREATE FUNCTION notif_private.worker_claim_@TIER@(p_lane integer, p_limit intege
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
 				   recipient bigint, endpoint bigint, expires_at timestamptz, address text, ref text, locale text,
 				   attributes text)
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET enable_sort = off SET jit = off AS $$
 DECLARE
 	at			record;
 	due			record;
@@ -310,13 +308,14 @@ COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, 
 	'Takes up to p_limit attempts of a lane through the gates into flight p_flight of dispatcher p_worker, moving the lane''s cursors in the same transaction. Returns what is to be sent once that has committed; batch is how many attempts were read, fewer than p_limit when there are no more; no row: there are none.';
 
 CREATE FUNCTION notif_private.worker_next_due_@TIER@(p_lane integer) RETURNS timestamptz
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-	SET jit = off AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET enable_sort = off SET jit = off AS $$
 DECLARE
 	hz	record;
 BEGIN
 	SELECT c.due, c.id INTO hz FROM notif_private.cursor_@TIER@ c
-	 WHERE c.role = 3 AND c.lane = p_lane ORDER BY c.seq DESC LIMIT 1;
+	 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
 	RETURN (SELECT s.due_at FROM notif_private.schedule_@TIER@ s
 			 WHERE s.lane = p_lane
 			   AND (s.due_at, s.delivery) > (coalesce(hz.due, '-infinity'), coalesce(hz.id, '00000000-0000-0000-0000-000000000000'))

@@ -14,17 +14,13 @@ CREATE FUNCTION notif_private.worker_record_@TIER@(
 	RETURNS TABLE (retries integer, next_due timestamptz)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
-	SET enable_material = off SET jit = off AS $$
+	SET enable_material = off SET enable_sort = off SET jit = off AS $$
 DECLARE
 	v_now		constant timestamptz := notif.now();
 	v_turn		constant bigint := notif_private.turn_@TIER@();
 	v_inc		constant smallint := notif_private.current_incarnation();
-	v_lower		timestamptz;
-	v_upper		timestamptz;
 	v_horizon	timestamptz;
 BEGIN
-	SELECT b.lower, b.upper INTO v_lower, v_upper
-	  FROM notif_private.schedule_bounds('notif_private.schedule_@TIER@') b;
 	v_horizon := coalesce((SELECT c.due FROM notif_private.cursor_@TIER@ c
 							WHERE c.role = 3 AND c.lane = p_lane
 							  AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1), '-infinity');
@@ -81,7 +77,7 @@ BEGIN
 	again AS (
 		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
 												   recipient, endpoint, event, expires_at, charged)
-		SELECT greatest(least(d.next_at, v_upper), v_lower), v_inc, p_lane, d.next_at, d.delivery, hashint8(d.recipient) & 63,
+		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', d.next_at), v_inc, p_lane, d.next_at, d.delivery, hashint8(d.recipient) & 63,
 			   d.attempt + 1, d.tries + (d.state <> 'deferred')::integer, d.type_id, d.ord, d.recipient, d.endpoint, d.event,
 			   d.expires_at, true
 		  FROM decided d WHERE d.state IN ('retry', 'deferred', 'unknown')
@@ -125,29 +121,29 @@ COMMENT ON FUNCTION notif_private.worker_record_@TIER@(integer, integer, bigint,
 	'Writes the outcomes of attempts, files what is to be tried again with exponential backoff and full jitter inside its expiry, judges endpoints, and closes flights. Returns how many were filed again and when the first is due.';
 
 CREATE FUNCTION notif_private.worker_recover_@TIER@(p_worker bigint, OUT flights integer, OUT resent bigint, OUT held bigint)
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
-	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET enable_sort = off SET jit = off AS $$
 DECLARE
 	fl			record;
 	v_now		constant timestamptz := notif.now();
 	v_turn		constant bigint := notif_private.turn_@TIER@();
 	v_inc		constant smallint := notif_private.current_incarnation();
-	v_lower		timestamptz;
-	v_upper		timestamptz;
 	v_horizon	timestamptz;
 	v_n			bigint;
 	v_h			bigint;
 BEGIN
 	flights := 0; resent := 0; held := 0;
-	SELECT b.lower, b.upper INTO v_lower, v_upper
-	  FROM notif_private.schedule_bounds('notif_private.schedule_@TIER@') b;
+	-- The first thing a dispatcher does in a new database, perhaps before upkeep.
+	PERFORM notif_private.make_partitions();
 	FOR fl IN SELECT f.worker, f.flight, f.lane, f.attempts FROM notif_private.flight_@TIER@ f
 			   WHERE NOT f.closed AND f.worker <> p_worker
 				 AND NOT EXISTS (SELECT FROM notif_private.flight_@TIER@ c
 								  WHERE c.worker = f.worker AND c.flight = f.flight AND c.closed)
 			   LIMIT 4 LOOP
 		v_horizon := coalesce((SELECT c.due FROM notif_private.cursor_@TIER@ c
-								WHERE c.role = 3 AND c.lane = fl.lane ORDER BY c.seq DESC LIMIT 1), '-infinity');
+								WHERE c.role = 3 AND c.lane = fl.lane
+								  AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1), '-infinity');
 		WITH doubt AS MATERIALIZED (
 			SELECT a.*, po.retention, po.on_unknown,
 				   CASE WHEN po.on_unknown = 'hold' THEN 'held'
@@ -170,7 +166,7 @@ BEGIN
 		), again AS (
 			INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
 													   recipient, endpoint, event, expires_at, charged)
-			SELECT greatest(least(v_now, v_upper), v_lower), v_inc, fl.lane, greatest(v_now, v_horizon) + interval '1 microsecond',
+			SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', v_now), v_inc, fl.lane, greatest(v_now, v_horizon) + interval '1 microsecond',
 				   d.delivery, hashint8(d.recipient) & 63, d.attempt + 1, d.tries + 1, d.type_id, d.ord, d.recipient, d.endpoint,
 				   d.event, d.expires_at, true
 			  FROM doubt d WHERE d.state = 'unknown'

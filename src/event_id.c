@@ -1,6 +1,7 @@
 /*
  * event_id.c
- *		Ids of events; see event_id.h.
+ *		Keys that always find a partition: ids of events (event_id.h), due times
+ *		of the schedule.
  *
  * Publish must not fail for want of a partition, whatever the clock does and
  * whether or not upkeep runs.  So the time inside an id is moved to the nearest
@@ -28,6 +29,8 @@ static int64 range_lower = 0;
 static int64 range_upper = 0;
 static Oid	range_relid = InvalidOid;
 static bool callback_registered = false;
+
+PG_FUNCTION_INFO_V1(notif_schedule_part);
 
 static int64 last_ms = 0;
 static uint16 last_seq = 0;
@@ -114,4 +117,40 @@ notif_event_id_mint(Oid event_relid, pg_uuid_t *id)
 	last_seq = ms == last_ms ? (uint16) (last_seq + 1) : (uint16) (pg_prng_uint32(&pg_global_prng_state) & 0xff);
 	last_ms = ms;
 	notif_uuid_set(id, ms, last_seq & 0xfff, pg_prng_uint64(&pg_global_prng_state));
+}
+
+/*
+ * A due time moved into the partitions of a schedule, notif_schedule_part(parent,
+ * due_at).  The descriptor is the relcache's own: a look costs a lock that the
+ * statement holds anyway.
+ */
+Datum
+notif_schedule_part(PG_FUNCTION_ARGS)
+{
+	Relation	rel = table_open(PG_GETARG_OID(0), AccessShareLock);
+	TimestampTz due = PG_GETARG_TIMESTAMPTZ(1);
+	PartitionDesc desc = RelationGetPartitionDesc(rel, true);
+	PartitionBoundInfo bound = desc->boundinfo;
+	bool		found = false;
+	TimestampTz part = due;
+
+	for (int i = 1; desc->nparts > 0 && i < bound->ndatums; i++)
+	{
+		TimestampTz lower = DatumGetTimestampTz(bound->datums[i - 1][0]);
+		TimestampTz upper = DatumGetTimestampTz(bound->datums[i][0]);
+
+		if (bound->indexes[i] < 0)
+			continue;
+		part = Min(Max(due, lower), upper - 1);
+		found = true;
+		if (due < upper)
+			break;
+	}
+	table_close(rel, NoLock);
+	if (!found)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("notif has no partition for scheduled attempts"),
+				errhint("Upkeep makes them within seconds."));
+	PG_RETURN_TIMESTAMPTZ(part);
 }

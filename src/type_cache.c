@@ -15,6 +15,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -96,6 +97,8 @@ notif_config_get(void)
 		.sql = "SELECT notif_private.current_incarnation()"
 	};
 	Oid			namespace;
+	Oid			caller;
+	int			sec_context;
 	NotifRows	rows;
 
 	if (!stale)
@@ -112,8 +115,11 @@ notif_config_get(void)
 	config.owner = relation_owner(config.event_relid);
 	/* marked before reading, so that an invalidation in between is not lost */
 	stale = false;
+	GetUserIdAndSecContext(&caller, &sec_context);
+	SetUserIdAndSecContext(config.owner, sec_context | SECURITY_LOCAL_USERID_CHANGE);
 	rows = notif_spi_run(&incarnation, NULL, NULL, 1);
 	config.incarnation = notif_spi_int16(&rows, 0, 1, NULL);
+	SetUserIdAndSecContext(caller, sec_context);
 	return &config;
 }
 
