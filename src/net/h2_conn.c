@@ -396,12 +396,17 @@ notif_h2_conn_flush(NotifH2Conn *conn)
 			break;
 		if (len > NOTIF_TLS_RECORD)
 			len = NOTIF_TLS_RECORD;
+		/* A record that was begun is finished as it was begun. */
+		if (conn->offered > 0)
+			len = conn->offered;
+		conn->offered = len;
 		if (conn->handed < conn->total - (conn->out_tail - conn->out_head) + len)
 			conn->handed = conn->total - (conn->out_tail - conn->out_head) + len;
 		step = notif_tls_write(conn->link, conn->out + conn->out_head, len, &put);
 		switch (step)
 		{
 			case NOTIF_TLS_DONE:
+				conn->offered = 0;
 				conn->out_head += put;
 				if (conn->out_head == conn->out_tail)
 					conn->out_head = conn->out_tail = 0;

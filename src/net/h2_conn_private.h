@@ -63,6 +63,7 @@ struct NotifH2Conn
 	 */
 	size_t		out_head;
 	size_t		out_tail;
+	size_t		offered;		/* of a write that is not finished */
 	uint64_t	total;
 	uint64_t	handed;
 	uint8_t		out[CONN_OUT_SIZE];

@@ -247,7 +247,12 @@ notif_h2_pool_sum(const NotifH2Pool *pool, NotifH2PoolSum *sum)
 			sum->usable++;
 			sum->room += notif_h2_conn_room(pool->slots[i].conn, pool->stream_cap);
 			sum->ramping = sum->ramping || view.ramping;
-			sum->choked = sum->choked || view.limit == 0;
+			/*
+			 * A limit of one is how APNs begins and how it punishes: no reason
+			 * to come with more connections.
+			 */
+			sum->choked = sum->choked || view.limit == 0 ||
+				(view.limit == 1 && pool->conn_config.one_stream_first);
 		}
 	}
 }

@@ -91,7 +91,7 @@ typedef struct NotifH2PoolSum
 	int			in_flight;
 	int			room;
 	bool		ramping;		/* one of the usable is still ramping */
-	bool		choked;			/* one of the usable is allowed no stream at all */
+	bool		choked;			/* the peer keeps one of the usable down */
 } NotifH2PoolSum;
 
 void		notif_h2_pool_sum(const NotifH2Pool *pool, NotifH2PoolSum *sum);

@@ -17,6 +17,8 @@
 #define ITEM_GRAIN		1024	/* size classes are multiples of this */
 #define ITEM_CLASSES	8		/* larger blocks are not kept */
 #define ITEM_HEADERS_MAX (15 * 1024)	/* stays within one frame, names and all */
+#define STORE_NAME_FULL (-1)
+#define STORE_NAME_BAD	(-2)
 #define STORE_SPARE_MAX ((size_t) 4 * 1024 * 1024)
 
 static int	store_name(NotifH2Store *store, const char *name, size_t len, int position);
@@ -87,6 +89,8 @@ notif_h2_item_new(NotifH2Store *store, const NotifH2Request *request, NotifH2Ite
 
 		name_len[i] = strlen(header->name);
 		name_id[i] = store_name(store, header->name, name_len[i], i);
+		if (name_id[i] == STORE_NAME_BAD)
+			return NOTIF_EINVAL;
 		/* A name beyond the table travels with the request. */
 		if (name_id[i] < 0)
 			size += name_len[i];
@@ -253,9 +257,9 @@ notif_h2_printable(char *to, size_t size, const void *from, size_t len)
 }
 
 /*
- * The number of a name, interning it at first sight; -1 if the table is full
- * or memory is short.  Requests of one pool look alike, so the name is nearly
- * always where the previous request had it.
+ * The number of a name, interning it at first sight; STORE_NAME_FULL if the
+ * table is full or memory is short.  Requests of one pool look alike, so the
+ * name is nearly always where the previous request had it.
  */
 static int
 store_name(NotifH2Store *store, const char *name, size_t len, int position)
@@ -270,11 +274,13 @@ store_name(NotifH2Store *store, const char *name, size_t len, int position)
 			break;
 	if (id == store->n_names)
 	{
+		if (name[0] == ':' || !nghttp2_check_header_name((const uint8_t *) name, len))
+			return STORE_NAME_BAD;
 		if (id == NOTIF_H2_NAMES)
-			return -1;
+			return STORE_NAME_FULL;
 		store->names[id].text = notif_strndup(name, len);
 		if (store->names[id].text == NULL)
-			return -1;
+			return STORE_NAME_FULL;
 		store->names[id].len = len;
 		store->n_names++;
 	}
@@ -330,9 +336,8 @@ item_valid(const NotifH2Request *request)
 	{
 		const NotifHeader *header = &request->headers[i];
 
-		if (header->name[0] == ':' ||
-			!nghttp2_check_header_name((const uint8_t *) header->name, strlen(header->name)) ||
-			!nghttp2_check_header_value_rfc9113((const uint8_t *) header->value,
+		/* Names are checked where they are interned. */
+		if (!nghttp2_check_header_value_rfc9113((const uint8_t *) header->value,
 												header->value_len))
 			return false;
 	}

@@ -367,6 +367,8 @@ server_start(const TestCert *cert, bool alpn)
 	if (alpn)
 		SSL_CTX_set_alpn_select_cb(server.ctx, server_pick_h2, NULL);
 	server.listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	/* A small buffer, so that a server which stops reading is soon felt. */
+	(void) setsockopt(server.listen_fd, SOL_SOCKET, SO_RCVBUF, &(int) {65536}, sizeof(int));
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	if (bind(server.listen_fd, (struct sockaddr *) &address, sizeof(address)) != 0 ||
 		listen(server.listen_fd, 64) != 0 ||
@@ -548,6 +550,8 @@ typedef struct Got
 	char		retry_after[48];
 	char		detail[160];
 	uint64_t	connection;
+	int			backoff_ms;		/* the pool's, when the result came */
+	int			capacity;
 } Got;
 
 static NotifLoop *loop;
@@ -575,6 +579,8 @@ client_done(void *pool_ud, void *request_ud, const NotifResult *result)
 	snprintf(one->message_id, sizeof(one->message_id), "%s", result->message_id);
 	snprintf(one->retry_after, sizeof(one->retry_after), "%s", result->retry_after);
 	snprintf(one->detail, sizeof(one->detail), "%s", result->detail);
+	one->backoff_ms = notif_h2_pool_backoff_ms(pool);
+	one->capacity = notif_h2_pool_capacity(pool);
 	answered++;
 }
 
