@@ -156,6 +156,12 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 	}
 	if (!notif_worker_begin(worker, "notif: claiming"))
 		return false;
+	if (dispatcher_config_invalid())
+	{
+		/* A switch that has committed holds from here: look at it first. */
+		notif_worker_rollback(worker);
+		return true;
+	}
 	flight = MemoryContextAllocZero(worker->life, sizeof(Flight));
 	flight->id = d->next_flight++;
 	args[0] = Int32GetDatum(lane->id);

@@ -162,6 +162,38 @@ config_invalidate(Datum arg, Oid relid)
 		config_invalid = true;
 }
 
+bool
+dispatcher_config_invalid(void)
+{
+	return config_invalid;
+}
+
+/*
+ * Invalidations are taken in when a transaction begins.  A claim looks by
+ * itself; without a lane to claim from, a wake-up is the only sign that there
+ * may be one now.
+ */
+static bool
+config_wants_look(const Dispatcher *d)
+{
+	dlist_iter	it;
+
+	if (config_invalid || d->worker->reloaded || notif_monotonic_ms() - d->config_read_ms >= CONFIG_MAX_AGE_MS)
+		return true;
+	if (!d->worker->woken)
+		return false;
+	if (dlist_is_empty(&d->lanes))
+		return true;
+	dlist_foreach(it, &d->lanes)
+	{
+		const Lane *lane = dlist_container(Lane, node, it.cur);
+
+		if (!lane->present || lane->session == NULL)
+			return true;
+	}
+	return false;
+}
+
 /* Reads lanes and providers again when a definition or switch has changed. */
 static bool
 config_refresh(Dispatcher *d)
@@ -241,6 +273,7 @@ lane_read_next_due(Dispatcher *d, Lane *lane)
 	lane->next_due = notif_spi_timestamptz(&rows, 0, 1, &isnull);
 	if (isnull)
 		lane->next_due = DT_NOEND;
+	lane->due_unknown = false;
 	notif_worker_commit(d->worker, false);
 }
 
@@ -302,6 +335,39 @@ dispatcher_wait_ms(Dispatcher *d)
 	return d->in_flight == 0 && wait >= NOTIF_MAX_SLEEP_MS ? NOTIF_IDLE : wait;
 }
 
+/* Claims what there is room for, sends it, and only then looks further ahead. */
+static void
+dispatcher_claim_lanes(Dispatcher *d)
+{
+	bool		claimed = false;
+	dlist_iter	it;
+
+	dlist_foreach(it, &d->lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, it.cur);
+		int			size;
+
+		if (!lane->present || lane->session == NULL || !lane_is_due(lane))
+			continue;
+		size = lane_claim_size(d, lane);
+		if (size == 0 || !session_ready(d, lane->session))
+			continue;
+		lane->hungry = dispatcher_claim(d, lane, size);
+		lane->due_unknown = true;
+		claimed = true;
+	}
+	if (!claimed)
+		return;
+	notif_loop_step(d->loop, STEP_US);
+	dlist_foreach(it, &d->lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, it.cur);
+
+		if (lane->due_unknown && !lane->hungry)
+			lane_read_next_due(d, lane);
+	}
+}
+
 static long
 dispatcher_work(NotifWorker *worker, void *arg)
 {
@@ -320,30 +386,14 @@ dispatcher_work(NotifWorker *worker, void *arg)
 
 	if (!worker->stopping)
 	{
-		if (worker->woken || worker->reloaded || config_invalid ||
-			notif_monotonic_ms() - d->config_read_ms >= CONFIG_MAX_AGE_MS)
+		if (worker->woken)
 		{
-			if ((config_invalid || worker->reloaded ||
-				 notif_monotonic_ms() - d->config_read_ms >= CONFIG_MAX_AGE_MS) && !config_refresh(d))
-				return NOTIF_IDLE;
 			dlist_foreach(it, &d->lanes)
 				dlist_container(Lane, node, it.cur)->hungry = true;
 		}
-		dlist_foreach(it, &d->lanes)
-		{
-			Lane	   *lane = dlist_container(Lane, node, it.cur);
-			int			size;
-
-			if (!lane->present || lane->session == NULL || !lane_is_due(lane))
-				continue;
-			size = lane_claim_size(d, lane);
-			if (size == 0 || !session_ready(d, lane->session))
-				continue;
-			/* the transaction may bring in a change: then read it first */
-			lane->hungry = dispatcher_claim(d, lane, size);
-			if (!lane->hungry)
-				lane_read_next_due(d, lane);
-		}
+		if (config_wants_look(d) && !config_refresh(d))
+			return NOTIF_IDLE;
+		dispatcher_claim_lanes(d);
 	}
 	else
 	{

@@ -66,6 +66,7 @@ typedef struct Lane
 	int			id;
 	Session    *session;		/* NULL: no provider enabled */
 	bool		hungry;			/* may have attempts to read */
+	bool		due_unknown;	/* next_due must be read again */
 	TimestampTz next_due;		/* of its schedule, notif.now(); DT_NOEND: none */
 	int			in_flight;
 	bool		present;		/* seen by the last reload */
@@ -131,6 +132,9 @@ extern Attempt *attempt_new(Dispatcher *d);
 extern void attempt_free(Dispatcher *d, Attempt *attempt);
 /* Queues an attempt for the next record; verdict is a constant. */
 extern void attempt_done(Dispatcher *d, Attempt *attempt, const char *verdict, const char *reason);
+
+/* A definition or switch has changed since the lanes were read. */
+extern bool dispatcher_config_invalid(void);
 
 /* claim.c: true if it may have left attempts unread. Raises. */
 extern bool dispatcher_claim(Dispatcher *d, Lane *lane, int limit);

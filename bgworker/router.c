@@ -75,16 +75,23 @@ router_step_window(NotifWorker *worker, Router *router)
 	Datum		arg = Int32GetDatum(guc_router_chunk);
 	NotifRows	rows;
 	int64		attempts;
+	bool		idle;
 
 	if (!notif_worker_begin(worker, "notif: routing events"))
 		return false;
 	rows = notif_spi_run(&router->route, &arg, NULL, 1);
+	idle = notif_spi_int32(&rows, 0, 1, NULL) == 0;
 	attempts = notif_spi_int64(&rows, 0, 2, NULL);
 	router->window_empty = !notif_spi_bool(&rows, 0, 3, NULL);
 	router_add(worker, router, &rows, 0, 4);
 	notif_worker_commit(worker, false);
 	notif_worker_count(worker, NOTIF_COUNT_ROUTED, attempts);
-	if (attempts > 0)
+
+	/*
+	 * Woken without an event: whoever called may have turned a switch, which
+	 * concerns the dispatcher as well.
+	 */
+	if (attempts > 0 || (idle && worker->woken))
 		notif_worker_wake(worker, NOTIF_WORKER_DISPATCHER, worker->tier);
 	return true;
 }
@@ -130,14 +137,6 @@ router_work(NotifWorker *worker, void *arg)
 
 	if (!router->loaded && !router_load(worker, router))
 		return NOTIF_IDLE;
-	if (worker->woken)
-	{
-		/*
-		 * Whoever calls for the router may have turned a switch that concerns
-		 * the dispatcher as well.
-		 */
-		notif_worker_wake(worker, NOTIF_WORKER_DISPATCHER, worker->tier);
-	}
 	if (router->expansions == NIL || router->window_next)
 	{
 		router->window_next = false;

@@ -105,6 +105,10 @@ CREATE FUNCTION notif_private.identity() RETURNS text
 COMMENT ON FUNCTION notif_private.identity() IS
 	'Who this installation is: system identifier, machine id, device and inode of the data directory.';
 
+CREATE FUNCTION notif_private.system_id() RETURNS text
+	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'notif_system_id';
+COMMENT ON FUNCTION notif_private.system_id() IS 'The system identifier: the first part of identity().';
+
 CREATE FUNCTION notif_private.watched_promotion() RETURNS boolean
 	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'notif_watched_promotion';
 COMMENT ON FUNCTION notif_private.watched_promotion() IS

@@ -5,8 +5,7 @@ CREATE FUNCTION notif_private.current_incarnation() RETURNS smallint
 BEGIN
 	-- Rows restored into another system keep their number, and what is published
 	-- there before confirm_instance() already gets the number it will take.
-	RETURN coalesce((SELECT i.incarnation + (split_part(i.identity, ':', 1)
-											 <> split_part(notif_private.identity(), ':', 1))::integer
+	RETURN coalesce((SELECT i.incarnation + (split_part(i.identity, ':', 1) <> notif_private.system_id())::integer
 					   FROM notif_private.instance i), 1);
 END
 $$;
