@@ -174,7 +174,7 @@ dispatcher_config_invalid(void)
  * may be one now.
  */
 static bool
-config_wants_look(const Dispatcher *d)
+config_wants_look(Dispatcher *d)
 {
 	dlist_iter	it;
 
