@@ -5,13 +5,16 @@ JSON document; the plain table has a key and one more index.  Runs alternate;
 each figure is the median of TPS(publish) / TPS(insert) over the pairs.
 publish_vs_insert: all tiers paused.  publish_vs_insert_live: a cluster of its
 own in which the workers send what is published to the sandbox meanwhile.
+publish_cpu_us and insert_cpu_us are the CPU of the sessions per transaction,
+which other load on the machine disturbs less than it does TPS.
 PAIRS, SECONDS_PUBLISH.
 """
 import os
 import re
 import subprocess
+import time
 
-from benchlib import DATABASE, TMP, Cluster, Failed, Sandbox, figure, main, median, say, setting
+from benchlib import DATABASE, TMP, Cluster, Failed, Sandbox, cpu_s, figure, main, median, say, setting
 
 PEOPLE = 10000
 CLIENTS = 8
@@ -27,6 +30,7 @@ def pgbench(cluster, script, seconds):
     path = os.path.join(TMP, script + ".pgbench")
     with open(path, "w") as file:
         file.write(SCRIPTS[script])
+    before = cpu_s(cluster.postmaster, children=True)
     done = subprocess.run(["pgbench", "-n", "-h", os.path.join(cluster.dir, "s"), "-p", "5432", "-U", "postgres",
                            "-M", "prepared", "-c", str(CLIENTS), "-j", "2", "-T", str(seconds), "-f", path, DATABASE],
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -35,7 +39,14 @@ def pgbench(cluster, script, seconds):
     failed = re.search(r"^number of failed transactions: (\d+)", text, re.M)
     if done.returncode != 0 or not tps or (failed and int(failed.group(1))):
         raise Failed("pgbench: " + text[-1500:])
-    return float(tps.group(1)), int(re.search(r"transactions actually processed: (\d+)", text).group(1))
+    count = int(re.search(r"transactions actually processed: (\d+)", text).group(1))
+    # What its sessions used shows in the postmaster once it has reaped them.
+    deadline = time.monotonic() + 30
+    while cluster.pg.one("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'") != "0":
+        if time.monotonic() > deadline:
+            raise Failed("sessions of pgbench do not end")
+        cluster.rest(0.02)
+    return float(tps.group(1)), count, (cpu_s(cluster.postmaster, children=True) - before) * 1e6 / count
 
 
 def prepare(name):
@@ -51,22 +62,23 @@ def prepare(name):
 
 
 def pairs(cluster, seconds, count, settle):
-    """Medians over the pairs: ratio, TPS of publish and of insert."""
-    published, ratios, tps = 0, [], {"insert": [], "publish": []}
+    """Number of publishes; median ratio; median TPS and CPU of either."""
+    published, ratios, tps, cpu = 0, [], {"insert": [], "publish": []}, {"insert": [], "publish": []}
     for number in range(count):
         # whoever goes second finds what the first has left: take turns
         for script in sorted(SCRIPTS, reverse=number % 2 == 1):
             cluster.pg.rows("CHECKPOINT")
-            rate, done = pgbench(cluster, script, seconds)
+            rate, done, each = pgbench(cluster, script, seconds)
             tps[script].append(rate)
+            cpu[script].append(each)
             if script == "publish":
                 published += done
                 if settle:
                     cluster.wait_ended("standard", published, 600)
         ratios.append(tps["publish"][-1] / tps["insert"][-1])
-        say("pair %d: insert %.0f, publish %.0f tps, ratio %.3f" %
-            (number + 1, tps["insert"][-1], tps["publish"][-1], ratios[-1]))
-    return published, median(ratios), median(tps["publish"]), median(tps["insert"])
+        say("pair %d: insert %.0f tps, %.1f us; publish %.0f tps, %.1f us; ratio %.3f" %
+            (number + 1, tps["insert"][-1], cpu["insert"][-1], tps["publish"][-1], cpu["publish"][-1], ratios[-1]))
+    return published, median(ratios), {s: median(v) for s, v in tps.items()}, {s: median(v) for s, v in cpu.items()}
 
 
 def bench():
@@ -75,7 +87,7 @@ def bench():
     cluster, _ = prepare("publish")
     for tier in ("critical", "standard", "bulk"):
         cluster.pg.rows("SELECT notif.pause('tier', '%s', why => 'bench')" % tier)
-    published, ratio, tps_publish, tps_insert = pairs(cluster, seconds, count, settle=False)
+    published, ratio, tps, cpu = pairs(cluster, seconds, count, settle=False)
     stored = int(cluster.pg.one("SELECT count(*) FROM notif_private.event"))
     if stored != published:
         raise Failed("%d published, %d events" % (published, stored))
@@ -84,8 +96,9 @@ def bench():
     cluster.check_log()
     cluster.stop()
     figure("publish_vs_insert", ratio, "ratio")
-    figure("publish_tps", tps_publish, "1/s")
-    figure("insert_tps", tps_insert, "1/s")
+    for script in ("publish", "insert"):
+        figure(script + "_tps", tps[script], "1/s")
+        figure(script + "_cpu_us", cpu[script], "us")
 
     cluster, sandbox = prepare("publish-live")
     _, ratio, _, _ = pairs(cluster, seconds, count, settle=True)
