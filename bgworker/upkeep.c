@@ -27,12 +27,17 @@
 
 /* With nothing woken, the identity is looked at this often. */
 #define CHECK_MS	30000
+
+/* While waiting, every publish wakes us: look no more often than this. */
+#define RECHECK_MS	1000
 #define MIN_STEP_MS 1
+#define FINALIZE_LOCK_MS 200
 
 typedef struct Upkeep
 {
 	bool		shells_seen;	/* leftovers of earlier lives are done with */
-	bool		said_waiting;	/* the log knows that we wait */
+	bool		waiting;		/* for confirm_instance, and the log knows */
+	int64		checked_ms;
 	int64		check_due_ms;
 } Upkeep;
 
@@ -64,7 +69,7 @@ static bool upkeep_finish_shells(NotifWorker *worker);
 static bool upkeep_detach(NotifWorker *worker, const char *parent, const char *child);
 static bool upkeep_drop(NotifWorker *worker, const char *child);
 static void upkeep_alter(NotifWorker *worker, const char *parent, const char *child,
-						 const char *how);
+						 bool finalize);
 
 void
 notif_upkeep_run(NotifWorker *worker)
@@ -94,11 +99,16 @@ upkeep_work(NotifWorker *worker, void *arg)
 	char	   *child;
 	long		next_ms;
 
-	if (worker->woken || worker->reloaded || notif_monotonic_ms() >= upkeep->check_due_ms)
+	if (worker->woken || worker->reloaded)
+		upkeep->check_due_ms = upkeep->waiting ? upkeep->checked_ms + RECHECK_MS : 0;
+	if (upkeep->waiting && worker->woken && notif_monotonic_ms() < upkeep->check_due_ms)
+		return Max((long) (upkeep->check_due_ms - notif_monotonic_ms()), MIN_STEP_MS);
+	if (notif_monotonic_ms() >= upkeep->check_due_ms)
 	{
 		if (!upkeep_check_instance(worker, upkeep))
 			return 0;
-		upkeep->check_due_ms = notif_monotonic_ms() + CHECK_MS;
+		upkeep->checked_ms = notif_monotonic_ms();
+		upkeep->check_due_ms = upkeep->checked_ms + CHECK_MS;
 	}
 	if (!upkeep->shells_seen)
 	{
@@ -125,6 +135,7 @@ static void
 upkeep_recover(NotifWorker *worker, void *arg)
 {
 	((Upkeep *) arg)->shells_seen = false;
+	notif_worker_lock_timeout(NOTIF_LOCK_TIMEOUT_MS);
 }
 
 /* Tells the launcher whether routers and dispatchers may run here. */
@@ -144,13 +155,13 @@ upkeep_check_instance(NotifWorker *worker, Upkeep *upkeep)
 	notif_worker_commit(worker, true);
 
 	ok = verdict != NULL && strcmp(verdict, "ok") == 0;
-	if (!ok && !upkeep->said_waiting)
+	if (!ok && !upkeep->waiting)
 		ereport(LOG,
 				(errmsg("notif sends nothing from database \"%s\" until the instance is confirmed",
 						worker->dbname),
 				 errdetail("It looks like a restore, a clone or a copy of the installation that sent last, or notif.instance_guard asks for confirmation."),
 				 errhint("When the original is stopped for good, run: SELECT notif.confirm_instance();")));
-	upkeep->said_waiting = !ok;
+	upkeep->waiting = !ok;
 	notif_database_report(worker->database, ok ? NOTIF_DB_READY : NOTIF_DB_WAITING);
 	return true;
 }
@@ -186,7 +197,7 @@ upkeep_finish_shells(NotifWorker *worker)
 	for (uint64 i = 0; i < count; i++)
 	{
 		if (shells[i].pending)
-			upkeep_alter(worker, shells[i].parent, shells[i].child, "FINALIZE");
+			upkeep_alter(worker, shells[i].parent, shells[i].child, true);
 		if (!upkeep_drop(worker, shells[i].child))
 			return false;
 	}
@@ -199,7 +210,7 @@ upkeep_detach(NotifWorker *worker, const char *parent, const char *child)
 {
 	if (!upkeep_finish_shells(worker))
 		return false;
-	upkeep_alter(worker, parent, child, "CONCURRENTLY");
+	upkeep_alter(worker, parent, child, false);
 	return upkeep_drop(worker, child);
 }
 
@@ -217,12 +228,16 @@ upkeep_drop(NotifWorker *worker, const char *child)
 }
 
 /*
- * ALTER TABLE … DETACH PARTITION … CONCURRENTLY | FINALIZE.  It waits for
- * transactions that use the parent, under the pinned lock_timeout; then the
- * detach stays pending and is finished later.
+ * ALTER TABLE … DETACH PARTITION … CONCURRENTLY | FINALIZE.  The first waits for
+ * transactions that use the parent, with nothing locked against them, until its
+ * lock_timeout; then the detach stays pending and is finished later.
+ *
+ * FINALIZE locks the partition and then waits for older snapshots, one of which
+ * may belong to a query that wants the partition: a deadlock, and its victim may
+ * be the other one.  So it gives up well before deadlock_timeout.
  */
 static void
-upkeep_alter(NotifWorker *worker, const char *parent, const char *child, const char *how)
+upkeep_alter(NotifWorker *worker, const char *parent, const char *child, bool finalize)
 {
 	StringInfoData sql;
 	Oid			relation;
@@ -237,8 +252,11 @@ upkeep_alter(NotifWorker *worker, const char *parent, const char *child, const c
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "ALTER TABLE %s.%s", NOTIF_PRIVATE_SCHEMA, quote_identifier(parent));
 	appendStringInfo(&sql, " DETACH PARTITION %s.%s %s", NOTIF_PRIVATE_SCHEMA,
-					 quote_identifier(child), how);
+					 quote_identifier(child), finalize ? "FINALIZE" : "CONCURRENTLY");
+	if (finalize)
+		notif_worker_lock_timeout(FINALIZE_LOCK_MS);
 	notif_worker_interruptible(true);
 	notif_toplevel_run(sql.data, relation);
 	notif_worker_interruptible(false);
+	notif_worker_lock_timeout(NOTIF_LOCK_TIMEOUT_MS);
 }

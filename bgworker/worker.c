@@ -56,7 +56,12 @@
 #include "../src/wake.h"
 #include "worker.h"
 
-#define TIMEOUT_MS				10000
+/*
+ * The server leaves the alarm of a disabled timeout running, and an alarm sets
+ * the latch.  So the timeout is about the longest sleep: then the stray alarm
+ * of an idle worker's last transaction is its next regular turn.
+ */
+#define TIMEOUT_MS				(NOTIF_MAX_SLEEP_MS - 100)
 #define TIMEOUT_UPKEEP_MS		300000
 #define OWN_RETRY_MS			5000
 #define PAUSE_FIRST_MS			1000
@@ -362,13 +367,13 @@ worker_pin_settings(void)
 		{"extra_float_digits", "1"},
 		{"jit", "off"},
 		{"statement_timeout", "0"},
-		{"lock_timeout", "2s"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"idle_session_timeout", "0"}
 	};
 
 	for (size_t i = 0; i < lengthof(pins); i++)
 		SetConfigOption(pins[i].name, pins[i].value, PGC_SUSET, PGC_S_OVERRIDE);
+	notif_worker_lock_timeout(NOTIF_LOCK_TIMEOUT_MS);
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_name,
 					PGC_USERSET, PGC_S_OVERRIDE);
 }
@@ -655,6 +660,15 @@ void
 notif_worker_interruptible(bool on)
 {
 	sigterm_mode = on ? SIGTERM_CANCEL : SIGTERM_FLAG;
+}
+
+void
+notif_worker_lock_timeout(int ms)
+{
+	char		value[16];
+
+	snprintf(value, sizeof(value), "%d", ms);
+	SetConfigOption("lock_timeout", value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 void

@@ -45,7 +45,7 @@ typedef struct NotifWorker
 
 	/* what the kind may set at any time */
 	int			wait_fd;		/* also wait until this fd is readable; -1: none */
-	int			transaction_timeout_ms; /* for notif_worker_begin; default 10 s,
+	int			transaction_timeout_ms; /* for notif_worker_begin; default 30 s,
 										 * upkeep 5 min */
 
 	/* what the kind may read */
@@ -112,6 +112,13 @@ extern void notif_worker_commit(NotifWorker *worker, bool durable);
  * statements of notif_toplevel_run.  An ERROR switches it off.
  */
 extern void notif_worker_interruptible(bool on);
+
+/*
+ * How long this process waits for a lock, from now on; NOTIF_LOCK_TIMEOUT_MS
+ * unless changed.  Who makes it shorter puts it back, after an ERROR too.
+ */
+#define NOTIF_LOCK_TIMEOUT_MS 2000
+extern void notif_worker_lock_timeout(int ms);
 
 /* Rolls it back. */
 extern void notif_worker_rollback(NotifWorker *worker);

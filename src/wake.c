@@ -17,7 +17,6 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "utils/timestamp.h"
 
 #include "notif.h"
 #include "shmem.h"
@@ -110,8 +109,8 @@ wake_at_xact_end(XactEvent event, void *arg)
 
 /*
  * While the instance waits for confirmation there is no router to wake, and
- * this commit may be that of confirm_instance(): upkeep has a look, once a
- * second at most, since publishing goes on meanwhile.
+ * this commit may be that of confirm_instance(): upkeep has a look.  It does
+ * so once a second at most, since publishing goes on meanwhile.
  */
 static void
 wake_waiting_upkeep(void)
@@ -119,13 +118,7 @@ wake_waiting_upkeep(void)
 	NotifDatabaseSlot *database = wake_find_database(MyDatabaseId);
 
 	if (database != NULL && database->state == NOTIF_DB_WAITING)
-	{
-		NotifWorkerSlot *upkeep = &database->workers[0];
-		TimestampTz last = (TimestampTz) pg_atomic_read_u64(&upkeep->heartbeat);
-
-		if (TimestampDifferenceExceeds(last, GetCurrentTimestamp(), 1000))
-			notif_wake_slot(upkeep);
-	}
+		notif_wake_slot(&database->workers[0]);
 }
 
 void
