@@ -62,11 +62,14 @@ BEGIN
 		  LEFT JOIN LATERAL (SELECT r.active, r.ref, r.locale, r.attributes::text AS attributes
 							   FROM notif_private.recipient r WHERE r.id = b.recipient OFFSET 0) rc ON true
 	),
+	-- Ranks only for those that a limit applies to: the k-th person, his nth.
 	asked AS MATERIALIZED (
-		SELECT x.*,
-			   dense_rank() OVER (PARTITION BY x.charge ORDER BY x.recipient) AS person,
-			   row_number() OVER (PARTITION BY x.charge, x.recipient ORDER BY x.ord, x.delivery) AS nth
-		  FROM (SELECT b.*, b.limited AND b.stop IS NULL AS charge FROM batch b) x
+		SELECT b.*, true AS charge, dense_rank() OVER (ORDER BY b.recipient) AS person,
+			   row_number() OVER (PARTITION BY b.recipient ORDER BY b.ord, b.delivery) AS nth
+		  FROM batch b WHERE b.limited AND b.stop IS NULL
+		UNION ALL
+		SELECT b.*, false, NULL, NULL
+		  FROM batch b WHERE (b.limited AND b.stop IS NULL) IS NOT TRUE
 	),
 	-- In recipient order, so that two claims never deadlock; creates missing rows.
 	charged AS (

@@ -26,7 +26,7 @@ BEGIN
 							  AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1), '-infinity');
 	RETURN QUERY
 	WITH told AS MATERIALIZED (
-		SELECT a.delivery, a.attempt, a.tries, a.ord, a.event, a.type_id, a.recipient, a.endpoint, a.expires_at,
+		SELECT u.delivery, u.attempt, u.tries, u.ord, u.event, u.type_id, u.recipient, u.endpoint, u.expires_at,
 			   u.verdict, u.reason, u.status, u.ref, u.latency, u.flight, u.gone_at,
 			   po.on_unknown, po.max_attempts, po.retention,
 			   -- A refusal that is older than the registration says nothing of it.
@@ -35,16 +35,16 @@ BEGIN
 				   CASE WHEN u.retry_after > 0 THEN v_now + make_interval(secs => u.retry_after * (1 + 0.1 * random()))
 						-- exponential, full jitter
 						ELSE v_now + greatest(interval '50 milliseconds',
-							 random() * least(po.retry_cap, po.retry_base * power(2, least(a.tries, 20))))
+							 random() * least(po.retry_cap, po.retry_base * power(2, least(u.tries, 20))))
 				   END) + interval '1 microsecond' AS next_at
-		  FROM unnest(p_verdicts, p_reasons, p_statuses, p_refs, p_latencies, p_retry_after, p_gone_at, p_flights)
-			   WITH ORDINALITY u(verdict, reason, status, ref, latency, retry_after, gone_at, flight, n)
-		 CROSS JOIN LATERAL (SELECT (p_attempts[u.n]).*) a
+		  FROM unnest(p_attempts, p_verdicts, p_reasons, p_statuses, p_refs, p_latencies, p_retry_after, p_gone_at, p_flights)
+			   u(delivery, attempt, tries, ord, event, type_id, recipient, endpoint, expires_at, charged,
+				 verdict, reason, status, ref, latency, retry_after, gone_at, flight)
 		  LEFT JOIN LATERAL (SELECT c.on_unknown, c.max_attempts, c.retention, c.retry_base, c.retry_cap
 							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
-							  WHERE t.id = a.type_id OFFSET 0) po ON true
+							  WHERE t.id = u.type_id OFFSET 0) po ON true
 		  LEFT JOIN LATERAL (SELECT e.registered_at FROM notif_private.endpoint e
-							  WHERE u.verdict = 'endpoint_gone' AND e.id = a.endpoint OFFSET 0) ep ON true
+							  WHERE u.verdict = 'endpoint_gone' AND e.id = u.endpoint OFFSET 0) ep ON true
 	),
 	decided AS MATERIALIZED (
 		SELECT t.*,
