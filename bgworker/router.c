@@ -22,6 +22,7 @@ typedef struct Router
 	bool		loaded;
 	bool		window_next;	/* whose turn it is: the window's or an expansion's */
 	bool		window_empty;
+	bool		paused;			/* the tier's switch: nothing expands */
 	NotifStmt	route;
 	NotifStmt	expand;
 	NotifStmt	list;
@@ -114,6 +115,7 @@ router_step_expansion(NotifWorker *worker, Router *router)
 	rows = notif_spi_run(&router->expand, args, NULL, 1);
 	attempts = notif_spi_int64(&rows, 0, 1, NULL);
 	done = notif_spi_bool(&rows, 0, 2, NULL);
+	router->paused = notif_spi_bool(&rows, 0, 4, NULL);
 	router_add(worker, router, &rows, 0, 3);
 	notif_worker_commit(worker, false);
 	notif_worker_count(worker, NOTIF_COUNT_ROUTED, attempts);
@@ -150,8 +152,9 @@ router_work(NotifWorker *worker, void *arg)
 			return NOTIF_IDLE;
 	}
 	notif_worker_gauge(worker, NOTIF_COUNT_BACKLOG, list_length(router->expansions));
-	if (router->expansions == NIL)
-		return router->window_empty ? NOTIF_IDLE : 0;
+	/* resume wakes us */
+	if (router->window_empty && (router->expansions == NIL || router->paused))
+		return NOTIF_IDLE;
 	return 0;
 }
 

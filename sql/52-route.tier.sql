@@ -202,7 +202,7 @@ COMMENT ON FUNCTION notif_private.worker_expansions_@TIER@() IS
 	'The expansions that are not finished; the router reads them once, at its start.';
 
 CREATE FUNCTION notif_private.worker_expand_@TIER@(p_key uuid, p_limit integer, OUT attempts bigint, OUT done boolean,
-												   OUT expansions uuid[])
+												   OUT expansions uuid[], OUT paused boolean)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET enable_sort = off SET jit = off AS $$
@@ -220,7 +220,8 @@ DECLARE
 	v_ord		bigint;
 BEGIN
 	attempts := 0; done := false; expansions := '{}';
-	IF notif_private.is_paused('tier', '@TIER@') THEN
+	paused := notif_private.is_paused('tier', '@TIER@');
+	IF paused THEN
 		RETURN;
 	END IF;
 	SELECT c.ring, c.seq, c.xid, c.id, c.place, c.count, c.done INTO at

@@ -87,7 +87,8 @@ BEGIN
 	IF greatest(pg_relation_size(format('notif_private.outbox_@TIER@_%s', v_turn % 16)::regclass),
 				pg_relation_size(format('notif_private.cursor_@TIER@_%s', v_turn % 4)::regclass),
 				pg_total_relation_size(format('notif_private.flight_@TIER@_%s', v_turn % 4)::regclass),
-				pg_relation_size(format('notif_private.tally_@TIER@_%s', v_turn % 4)::regclass) * 16) < p_bytes THEN
+				-- folded early: notif.state sums it
+				pg_relation_size(format('notif_private.tally_@TIER@_%s', v_turn % 4)::regclass) * 64) < p_bytes THEN
 		RETURN false;
 	END IF;
 	IF NOT notif_private.empty_slot_@TIER@(v_turn + 1) THEN

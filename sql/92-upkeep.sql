@@ -56,13 +56,14 @@ BEGIN
 	UPDATE notif_private.endpoint e
 	   SET state = 'invalid', state_at = notif.now()
 	  FROM (SELECT q.id
-			  FROM notif_private.endpoint q
-			  JOIN notif_private.app ON app.id = q.app_id
-			 CROSS JOIN LATERAL (SELECT coalesce(sum(t.n), 0) - q.quarantine_mark AS accepted FROM notif_private.tally t
-								  WHERE t.lane = app.route_id AND t.state = 'accepted') ok
-			 CROSS JOIN LATERAL (SELECT count(*) AS doubted FROM notif_private.endpoint d
-								  WHERE d.app_id = q.app_id AND d.state = 'quarantined') other
-			 WHERE q.state = 'quarantined' AND ok.accepted >= greatest(20, 3 * other.doubted)
+			  FROM (SELECT d.app_id, count(*) AS doubted FROM notif_private.endpoint d
+					 WHERE d.state = 'quarantined' GROUP BY d.app_id) other
+			  JOIN notif_private.app ON app.id = other.app_id
+			 -- once per application, not once per endpoint
+			 CROSS JOIN LATERAL (SELECT coalesce(sum(t.n), 0) AS accepted FROM notif_private.tally t
+								  WHERE t.lane = app.route_id AND t.state = 'accepted' OFFSET 0) ok
+			  JOIN notif_private.endpoint q ON q.app_id = other.app_id AND q.state = 'quarantined'
+			 WHERE ok.accepted - q.quarantine_mark >= greatest(20, 3 * other.doubted)
 			 ORDER BY q.id LIMIT 1000) v
 	 WHERE e.id = v.id AND e.state = 'quarantined';
 	GET DIAGNOSTICS n = ROW_COUNT;
