@@ -16,7 +16,6 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 
-#include "../bgworker/worker.h"
 #include "notif.h"
 #include "settings.h"
 #include "shmem.h"

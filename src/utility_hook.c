@@ -33,7 +33,6 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "../bgworker/worker.h"
 #include "notif.h"
 #include "settings.h"
 #include "shmem.h"

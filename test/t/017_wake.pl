@@ -80,7 +80,7 @@ $node->safe_psql('shop', q{
 ok(wait_until_idle(), 'at rest');
 my $upkeep = worker_value($node, 'shop', 'upkeep', undef, 'turns');
 ok( $node->poll_query_until('shop', "SELECT turns > $upkeep FROM notif_private.worker_status() WHERE kind = 'upkeep'"),
-	'upkeep begins a sleep');
+	'upkeep lies down');
 $node->safe_psql('shop', 'CREATE TABLE at_first AS SELECT * FROM wakeups()');
 $upkeep = worker_value($node, 'shop', 'upkeep', undef, 'turns');
 ok( $node->poll_query_until('shop', "SELECT turns > $upkeep FROM notif_private.worker_status() WHERE kind = 'upkeep'"),
