@@ -139,6 +139,8 @@ router_work(NotifWorker *worker, void *arg)
 
 	if (!router->loaded && !router_load(worker, router))
 		return NOTIF_IDLE;
+	if (worker->woken)
+		router->paused = false; /* or so it may be: look */
 	if (router->expansions == NIL || router->window_next)
 	{
 		router->window_next = false;
