@@ -188,7 +188,8 @@ config_wants_look(Dispatcher *d)
 	{
 		const Lane *lane = dlist_container(Lane, node, it.cur);
 
-		if (!lane->present || lane->session == NULL)
+		if (!lane->present || lane->session == NULL || lane->session->account == NULL ||
+			lane->session->parked_until_ms > notif_monotonic_ms())
 			return true;
 	}
 	return false;

@@ -66,7 +66,7 @@ BEGIN
 		SELECT d.delivery, d.attempt, d.retention, @TIERNO@, p_lane, d.state, d.state NOT IN ('retry', 'deferred', 'unknown'),
 			   CASE WHEN d.state = 'failed' AND d.verdict IN ('retry', 'throttled', 'unknown', 'endpoint_gone') AND d.tries + 1 >= d.max_attempts
 						 AND NOT (d.verdict = 'endpoint_gone' AND NOT d.stale)
-					THEN 'retries_exhausted:' || coalesce(d.reason, '') ELSE d.reason END,
+					THEN 'retries_exhausted:' || coalesce(d.reason, '') ELSE nullif(d.reason, '') END,
 			   d.event, d.type_id, d.recipient, d.endpoint,
 			   d.tries + (d.verdict <> 'not_sent')::integer, p_provider, nullif(d.ref, ''), nullif(d.status, 0), d.latency, d.flight,
 			   d.ord, d.expires_at,

@@ -10,8 +10,9 @@ BEGIN
 		  FROM notif_private.outbox_@TIER@ o
 		  LEFT JOIN (SELECT DISTINCT ON (c.lane) c.lane, c.s_from, c.s_to, c.xid, c.id
 					   FROM notif_private.cursor_@TIER@ c WHERE c.role = 2 ORDER BY c.lane, c.seq DESC) c ON c.lane = o.lane
-		 WHERE o.incarnation <> notif_private.current_incarnation()
-			OR NOT notif_private.passed(o.xid, o.delivery, c.s_from, c.s_to, c.xid, c.id)
+		 -- what an older incarnation had open has been filed again
+		 WHERE o.incarnation = (SELECT coalesce(max(i.incarnation), 1) FROM notif_private.instance i)
+		   AND NOT notif_private.passed(o.xid, o.delivery, c.s_from, c.s_to, c.xid, c.id)
 	), later AS (
 		SELECT count(*) AS n
 		  FROM notif_private.schedule_@TIER@ s

@@ -28,6 +28,7 @@
 #include "notif.h"
 #include "spi.h"
 #include "type_cache.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(notif_config_changed);
 
@@ -203,5 +204,12 @@ notif_config_changed(PG_FUNCTION_ARGS)
 
 	if (OidIsValid(relid))
 		CacheInvalidateRelcacheByRelid(relid);
+
+	/*
+	 * A worker that sleeps sees no invalidation: a mended provider would wait
+	 * for its next look.
+	 */
+	for (int tier = 0; tier < NOTIF_TIERS; tier++)
+		notif_wake_at_commit(tier);
 	PG_RETURN_VOID();
 }
