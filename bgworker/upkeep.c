@@ -46,10 +46,13 @@ static NotifStmt stmt_check = {
 	.nargs = 1,.argtypes = {TEXTOID}
 };
 
+/* sql/92-upkeep.sql counts them */
+#define UPKEEP_STEPS 10
+
 static NotifStmt stmt_step = {
 	.sql = "SELECT u.did, u.next_due_ms, u.detach_parent, u.detach_child"
-	" FROM notif_private.worker_upkeep(pg_catalog.make_interval(days => $1)) u",
-	.nargs = 1,.argtypes = {INT4OID}
+	" FROM notif_private.worker_upkeep(pg_catalog.make_interval(days => $1), $2) u",
+	.nargs = 2,.argtypes = {INT4OID, INT4OID}
 };
 
 static NotifStmt stmt_shells = {
@@ -93,7 +96,7 @@ static long
 upkeep_work(NotifWorker *worker, void *arg)
 {
 	Upkeep	   *upkeep = arg;
-	Datum		days = Int32GetDatum(guc_retention_days);
+	Datum		args[2];
 	NotifRows	rows;
 	char	   *parent;
 	char	   *child;
@@ -117,16 +120,22 @@ upkeep_work(NotifWorker *worker, void *arg)
 		upkeep->shells_seen = true;
 	}
 
-	if (!notif_worker_begin(worker, "notif: upkeep step"))
-		return 0;
-	rows = notif_spi_run(&stmt_step, &days, NULL, 1);
-	next_ms = notif_spi_int32(&rows, 0, 2, NULL);
-	parent = notif_spi_text(&rows, 0, 3, worker->turn);
-	child = notif_spi_text(&rows, 0, 4, worker->turn);
-	notif_worker_commit(worker, false);
-
-	if (child != NULL && !upkeep_detach(worker, parent, child))
-		return 0;
+	/* Each step in a transaction of its own: a lock on a child ends with it. */
+	next_ms = NOTIF_MAX_SLEEP_MS;
+	for (int step = 1; step <= UPKEEP_STEPS && !worker->stopping; step++)
+	{
+		if (!notif_worker_begin(worker, "notif: upkeep step"))
+			return 0;
+		args[0] = Int32GetDatum(guc_retention_days);
+		args[1] = Int32GetDatum(step);
+		rows = notif_spi_run(&stmt_step, args, NULL, 1);
+		next_ms = Min(next_ms, notif_spi_int32(&rows, 0, 2, NULL));
+		parent = notif_spi_text(&rows, 0, 3, worker->turn);
+		child = notif_spi_text(&rows, 0, 4, worker->turn);
+		notif_worker_commit(worker, false);
+		if (child != NULL && !upkeep_detach(worker, parent, child))
+			return 0;
+	}
 	return Max(next_ms, MIN_STEP_MS);
 }
 

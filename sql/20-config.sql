@@ -8,6 +8,8 @@ CREATE TABLE notif_private.instance (
 	incarnation	smallint NOT NULL,
 	identity	text NOT NULL,
 	waiting		boolean NOT NULL DEFAULT false,
+	-- the start of the server that was confirmed, for instance_guard = confirm
+	boot		bigint,
 	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 

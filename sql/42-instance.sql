@@ -24,6 +24,11 @@ BEGIN
 		RETURN CASE WHEN p_guard = 'confirm' THEN 'wait' ELSE 'ok' END;
 	END IF;
 	IF inst.identity = here THEN
+		-- instance_guard = confirm: every start of the server waits
+		IF p_guard = 'confirm' AND NOT inst.waiting AND inst.boot IS DISTINCT FROM notif_private.boot_id() THEN
+			UPDATE notif_private.instance SET waiting = true, changed_at = clock_timestamp();
+			RETURN 'wait';
+		END IF;
 		RETURN CASE WHEN inst.waiting THEN 'wait' ELSE 'ok' END;
 	END IF;
 	-- Same system on another data directory, and this launcher saw it follow its
@@ -51,12 +56,14 @@ DECLARE
 BEGIN
 	SELECT * INTO inst FROM notif_private.instance FOR UPDATE;
 	IF NOT FOUND THEN
-		INSERT INTO notif_private.instance (incarnation, identity) VALUES (1, notif_private.identity());
+		INSERT INTO notif_private.instance (incarnation, identity, boot)
+		VALUES (1, notif_private.identity(), notif_private.boot_id());
 		PERFORM notif_private.wake(tier::smallint) FROM generate_series(0, 2) tier;
 		RETURN 0;
 	END IF;
 	IF inst.identity = notif_private.identity() THEN
-		UPDATE notif_private.instance SET waiting = false, changed_at = clock_timestamp() WHERE waiting;
+		UPDATE notif_private.instance
+		   SET waiting = false, boot = notif_private.boot_id(), changed_at = clock_timestamp();
 		PERFORM notif_private.wake(tier::smallint) FROM generate_series(0, 2) tier;
 		RETURN 0;
 	END IF;
@@ -69,7 +76,8 @@ BEGIN
 				 + notif_private.refile_bulk(fresh);
 	END IF;
 	UPDATE notif_private.instance
-	   SET incarnation = fresh, identity = notif_private.identity(), waiting = false, changed_at = clock_timestamp();
+	   SET incarnation = fresh, identity = notif_private.identity(), waiting = false, boot = notif_private.boot_id(),
+		   changed_at = clock_timestamp();
 	PERFORM notif_private.config_changed();
 	PERFORM notif_private.wake(tier::smallint) FROM generate_series(0, 2) tier;
 	RETURN refiled;

@@ -73,42 +73,52 @@ $$;
 COMMENT ON FUNCTION notif_private.judge_quarantine() IS
 	'Turns quarantined endpoints invalid for which there is a quorum: at least 20 deliveries of the route accepted since, and three for each endpoint now in doubt. Without it a wrong environment would purge every token.';
 
-CREATE FUNCTION notif_private.worker_upkeep(p_retention interval, OUT did boolean, OUT next_due_ms integer,
+-- Each step is short and locks at most one child; the worker gives each its own
+-- transaction.
+CREATE FUNCTION notif_private.worker_upkeep(p_retention interval, p_step integer DEFAULT NULL,
+											OUT did boolean, OUT next_due_ms integer,
 											OUT detach_parent text, OUT detach_child text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
-	n	integer;
+	-- what the slots of a ring may hold before upkeep turns it
+	ring_bytes	constant bigint := 33554432;
+	step		integer;
+	one			boolean;
+	n			integer;
 BEGIN
-	next_due_ms := 30000;
-	did := notif_private.make_partitions() > 0;
-	-- Until a restored installation is confirmed its queues are evidence: nothing
-	-- of them is touched.
-	IF EXISTS (SELECT FROM notif_private.instance i
-				WHERE i.waiting OR i.incarnation <> notif_private.current_incarnation()) THEN
-		RETURN;
-	END IF;
-	-- The real clock rules partitions, as it does the ids in them.
-	IF notif_private.turn_rings_critical(33554432) THEN did := true; END IF;
-	IF notif_private.turn_rings_standard(33554432) THEN did := true; END IF;
-	IF notif_private.turn_rings_bulk(33554432) THEN did := true; END IF;
-	IF notif_private.empty_schedule_critical() THEN did := true; END IF;
-	IF notif_private.empty_schedule_standard() THEN did := true; END IF;
-	IF notif_private.empty_schedule_bulk() THEN did := true; END IF;
-	IF notif_private.judge_quarantine() > 0 THEN did := true; END IF;
-	DELETE FROM notif_private.idempotency i
-	 WHERE i.key IN (SELECT x.key FROM notif_private.idempotency x WHERE x.expires_at < notif.now()
-					  ORDER BY x.expires_at LIMIT 1000);
-	GET DIAGNOSTICS n = ROW_COUNT;
-	did := did OR n > 0;
-	SELECT x.parent, x.child INTO detach_parent, detach_child
-	  FROM notif_private.expire_partition(p_retention, clock_timestamp()) x;
-	IF did OR detach_child IS NOT NULL THEN
-		next_due_ms := 1000;
-	END IF;
+	did := false;
+	FOR step IN coalesce(p_step, 1) .. coalesce(p_step, 10) LOOP
+		-- Until a restored installation is confirmed its queues are evidence: only
+		-- partitions are made for what is published meanwhile.
+		EXIT WHEN step > 1 AND EXISTS (SELECT FROM notif_private.instance i
+										WHERE i.waiting OR i.incarnation <> notif_private.current_incarnation());
+		one := false;
+		CASE step
+		WHEN 1 THEN one := notif_private.make_partitions() > 0;
+		WHEN 2 THEN one := notif_private.turn_rings_critical(ring_bytes);
+		WHEN 3 THEN one := notif_private.turn_rings_standard(ring_bytes);
+		WHEN 4 THEN one := notif_private.turn_rings_bulk(ring_bytes);
+		WHEN 5 THEN one := notif_private.empty_schedule_critical();
+		WHEN 6 THEN one := notif_private.empty_schedule_standard();
+		WHEN 7 THEN one := notif_private.empty_schedule_bulk();
+		WHEN 8 THEN one := notif_private.judge_quarantine() > 0;
+		WHEN 9 THEN
+			DELETE FROM notif_private.idempotency i
+			 WHERE i.key IN (SELECT x.key FROM notif_private.idempotency x WHERE x.expires_at < notif.now()
+							  ORDER BY x.expires_at LIMIT 1000);
+			GET DIAGNOSTICS n = ROW_COUNT;
+			one := n > 0;
+		WHEN 10 THEN
+			SELECT x.parent, x.child INTO detach_parent, detach_child
+			  FROM notif_private.expire_partition(p_retention, clock_timestamp()) x;
+		END CASE;
+		did := did OR one;
+	END LOOP;
+	next_due_ms := CASE WHEN did OR detach_child IS NOT NULL THEN 1000 ELSE 30000 END;
 END
 $$;
-COMMENT ON FUNCTION notif_private.worker_upkeep(interval) IS
-	'One step of upkeep: partitions ahead of time, rings turned, schedule and retention, quarantine, expired idempotency keys. detach_child: an empty partition for the worker to detach concurrently and drop.';
+COMMENT ON FUNCTION notif_private.worker_upkeep(interval, integer) IS
+	'Upkeep, one step (1 to 10) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys removed, retention. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
 
 CREATE FUNCTION notif_private.worker_drop_shell(p_child text) RETURNS boolean
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$

@@ -16,7 +16,7 @@ my $boot = $node->safe_psql('shop', 'SELECT notif_private.boot_id()');
 
 # Break what upkeep calls.
 $node->safe_psql('shop', q{
-	ALTER FUNCTION notif_private.worker_upkeep(interval) RENAME TO worker_upkeep_away;
+	ALTER FUNCTION notif_private.worker_upkeep(interval, integer) RENAME TO worker_upkeep_away;
 	SELECT notif_private.wake(0::smallint);
 });
 $node->reload;
@@ -30,7 +30,7 @@ is( $node->safe_psql('shop', "SELECT state || coalesce(backend_xmin::text, '') F
 	'idle', 'idle and without a snapshot during the pause');
 
 my $turns = worker_value($node, 'shop', 'upkeep', undef, 'turns');
-$node->safe_psql('shop', 'ALTER FUNCTION notif_private.worker_upkeep_away(interval) RENAME TO worker_upkeep');
+$node->safe_psql('shop', 'ALTER FUNCTION notif_private.worker_upkeep_away(interval, integer) RENAME TO worker_upkeep');
 ok( $node->poll_query_until('shop', qq{
 		SELECT w.turns > $turns AND w.heartbeat > w.last_error_at AND a.state = 'idle' AND a.query LIKE '%upkeep step%'
 		FROM notif_private.worker_status() w JOIN pg_stat_activity a USING (pid) WHERE w.kind = 'upkeep'}),
