@@ -20,7 +20,8 @@ DECLARE
 BEGIN
 	SELECT * INTO inst FROM notif_private.instance FOR UPDATE;
 	IF NOT FOUND THEN
-		INSERT INTO notif_private.instance (incarnation, identity, waiting) VALUES (1, here, p_guard = 'confirm');
+		INSERT INTO notif_private.instance (incarnation, identity, waiting, boot)
+		VALUES (1, here, p_guard = 'confirm', notif_private.boot_id());
 		RETURN CASE WHEN p_guard = 'confirm' THEN 'wait' ELSE 'ok' END;
 	END IF;
 	IF inst.identity = here THEN
@@ -28,6 +29,9 @@ BEGIN
 		IF p_guard = 'confirm' AND NOT inst.waiting AND inst.boot IS DISTINCT FROM notif_private.boot_id() THEN
 			UPDATE notif_private.instance SET waiting = true, changed_at = clock_timestamp();
 			RETURN 'wait';
+		END IF;
+		IF NOT inst.waiting AND inst.boot IS DISTINCT FROM notif_private.boot_id() THEN
+			UPDATE notif_private.instance SET boot = notif_private.boot_id();
 		END IF;
 		RETURN CASE WHEN inst.waiting THEN 'wait' ELSE 'ok' END;
 	END IF;
