@@ -14,7 +14,7 @@ import re
 import subprocess
 import time
 
-from benchlib import DATABASE, TMP, Cluster, Failed, Sandbox, cpu_s, figure, main, median, say, setting
+from benchlib import DATABASE, TMP, Cluster, Failed, Sandbox, children_of, cpu_s, figure, main, median, say, setting
 
 PEOPLE = 10000
 CLIENTS = 8
@@ -26,10 +26,21 @@ SCRIPTS = {
 }
 
 
+def is_session(pid):
+    """Whether a child of the postmaster is a client's session, living or ended."""
+    try:
+        with open("/proc/%d/cmdline" % pid) as file:
+            title = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return title == "" or title.startswith("postgres: postgres %s " % DATABASE)
+
+
 def pgbench(cluster, script, seconds):
     path = os.path.join(TMP, script + ".pgbench")
     with open(path, "w") as file:
         file.write(SCRIPTS[script])
+    others = set(children_of(cluster.postmaster))
     before = cpu_s(cluster.postmaster, children=True)
     done = subprocess.run(["pgbench", "-n", "-h", os.path.join(cluster.dir, "s"), "-p", "5432", "-U", "postgres",
                            "-M", "prepared", "-c", str(CLIENTS), "-j", "2", "-T", str(seconds), "-f", path, DATABASE],
@@ -40,9 +51,9 @@ def pgbench(cluster, script, seconds):
     if done.returncode != 0 or not tps or (failed and int(failed.group(1))):
         raise Failed("pgbench: " + text[-1500:])
     count = int(re.search(r"transactions actually processed: (\d+)", text).group(1))
-    # What its sessions used shows in the postmaster once it has reaped them.
+    # What its sessions used shows in the postmaster once it has reaped them all.
     deadline = time.monotonic() + 30
-    while cluster.pg.one("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'") != "0":
+    while any(is_session(pid) for pid in children_of(cluster.postmaster) if pid not in others):
         if time.monotonic() > deadline:
             raise Failed("sessions of pgbench do not end")
         cluster.rest(0.02)
