@@ -17,10 +17,10 @@ FROM generate_series(1, :people) n
 ORDER BY random();
 
 INSERT INTO notif_private.endpoint (recipient_id, app_id, channel, device_id, address, registered_at)
-SELECT r.id, notif_private.app_id('push', 'ios', 'default'), 'push', 'device-' || d,
-	   md5(r.ref || d) || md5(d || r.ref), now()
+SELECT r.id, a.id, 'push', 'device-' || d, md5(r.ref || d) || md5(d || r.ref), now()
 FROM notif_private.recipient r
 CROSS JOIN generate_series(1, 2) d
+CROSS JOIN (SELECT notif_private.app_id('push', 'ios', 'default') AS id OFFSET 0) a
 WHERE starts_with(r.ref, 'customer-') AND (d = 1 OR substr(r.ref, 10)::integer % 5 = 0);
 
 SELECT notif.subscribe_many('shop-news', ARRAY(SELECT 'customer-' || n FROM generate_series(1, :people) n));

@@ -75,9 +75,8 @@ class Progress:
 class Sandbox:
     def __init__(self):
         self.dir = os.path.join(TMP, "sandbox")
-        self.log = os.path.join(LOG, "demo-sandbox.log")
         os.makedirs(self.dir)
-        with open(self.log, "w") as log:
+        with open(os.path.join(LOG, "demo-sandbox.log"), "w") as log:
             self.process = subprocess.Popen(
                 [os.path.join(ROOT, "test/sandbox/notif-sandbox"), "--dir", self.dir, "--log-bodies"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -89,7 +88,7 @@ class Sandbox:
         deadline = time.monotonic() + 20
         while not os.path.exists(ports):
             if time.monotonic() > deadline or select.select([self.pidfd], [], [], 0.02)[0]:
-                raise Failed("the sandbox does not start")
+                raise Failed("the sandbox does not start: build/log/demo-sandbox.log")
         with open(ports) as file:
             found = dict(line.strip().split("=") for line in file)
         self.port = int(found["apns"])
@@ -168,7 +167,10 @@ class Cluster:
         self.data = os.path.join(self.dir, "data")
         self.socket = os.path.join(self.dir, "s")
         self.log = os.path.join(LOG, "demo-server.log")
+        self.pid = None
         os.makedirs(self.socket)
+
+    def start(self):
         self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
         with open(os.path.join(self.data, "postgresql.conf"), "a") as conf:
             for key, value in SETTINGS.items():
@@ -223,8 +225,9 @@ class Stage:
         self.cluster = self.sandbox = None
 
     def open(self):
-        self.sandbox = Sandbox()
         self.cluster = Cluster()
+        self.sandbox = Sandbox()
+        self.cluster.start()
 
     def pause(self, seconds, *readers):
         """Until a reader is ready or the time is up; a death is an error."""
@@ -233,7 +236,7 @@ class Stage:
         if self.cluster.pidfd in ready:
             raise Failed("the server has ended")
         if self.sandbox.pidfd in ready:
-            raise Failed("the sandbox has ended")
+            raise Failed("the sandbox has ended: build/log/demo-sandbox.log")
 
     def wait(self, what, condition, seconds=30):
         """The condition's first true result, asked for every 20 ms."""
@@ -258,6 +261,11 @@ class Stage:
         return path
 
     def explain_keep(self):
+        if self.sandbox is None:
+            return
+        if self.cluster.pid is None:
+            self.sandbox.stop()
+            return
         heading("It is still running")
         psql = shutil.which("psql")
         say("connect:  %s -h %s -p 5432 -U postgres %s" % (psql, self.cluster.socket, DATABASE))
