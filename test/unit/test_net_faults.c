@@ -413,5 +413,6 @@ main(void)
 	test_memory(1);
 	test_memory(30);
 	cert_free(&other_ca);
-	return test_end();
+	test_teardown();
+	return unit_done();
 }

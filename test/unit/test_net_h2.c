@@ -679,5 +679,6 @@ main(void)
 	test_retire();
 	test_policies();
 	test_free();
-	return test_end();
+	test_teardown();
+	return unit_done();
 }

@@ -714,15 +714,14 @@ test_begin(void)
 	CHECK(loop != NULL && resolver != NULL);
 }
 
-static inline int
-test_end(void)
+static inline void
+test_teardown(void)
 {
 	notif_resolver_free(resolver);
 	notif_loop_free(loop);
 	cert_free(&good_cert);
 	cert_free(&ca_cert);
 	unlink(ca_name);
-	return unit_done();
 }
 
 #endif							/* NOTIF_TEST_NET_SERVER_H */
