@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -38,11 +39,41 @@ static NotifConfig config;
 static Oid	type_relid = InvalidOid;
 static bool stale = true;
 
+/*
+ * A transaction with one snapshot for all of its statements may read a
+ * definition as it was before a change whose invalidation has been heard
+ * already.  What it read ends with it.
+ */
+static bool heard_in_xact = false;
+static bool read_by_old_snapshot = false;
+
 static void
 type_cache_invalidate(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == type_relid)
+	{
 		stale = true;
+		heard_in_xact = true;
+	}
+}
+
+static void
+type_cache_xact_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PARALLEL_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
+		return;
+	if (read_by_old_snapshot)
+		stale = true;
+	read_by_old_snapshot = false;
+	heard_in_xact = false;
+}
+
+/* Call before something is read into the cache. */
+static void
+type_cache_note_read(void)
+{
+	if (heard_in_xact && IsolationUsesXactSnapshot())
+		read_by_old_snapshot = true;
 }
 
 static void
@@ -68,6 +99,9 @@ type_cache_reset(void)
 	if (cache_context == NULL)
 	{
 		CacheRegisterRelcacheCallback(type_cache_invalidate, (Datum) 0);
+		RegisterXactCallback(type_cache_xact_end, NULL);
+		/* nobody listened before */
+		heard_in_xact = true;
 		cache_context = AllocSetContextCreate(TopMemoryContext, "notif types",
 											  ALLOCSET_SMALL_SIZES);
 	}
@@ -102,9 +136,12 @@ notif_config_get(void)
 	int			sec_context;
 	NotifRows	rows;
 
-	if (!stale)
+	/* an incarnation of 0 is one that an ERROR kept from being read */
+	if (!stale && config.incarnation != 0)
 		return &config;
 	type_cache_reset();
+	type_cache_note_read();
+	config.incarnation = 0;
 	namespace = get_namespace_oid(NOTIF_PRIVATE_SCHEMA, false);
 	config.event_relid = get_relname_relid("event", namespace);
 	type_relid = get_relname_relid("type", namespace);
@@ -177,6 +214,7 @@ notif_type_get(const char *name)
 	if (type != NULL)
 		return type;
 
+	type_cache_note_read();
 	arg = CStringGetTextDatum(name);
 	rows = notif_spi_run(&lookup, &arg, NULL, 1);
 	if (rows.count == 0)
