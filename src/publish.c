@@ -207,6 +207,17 @@ data_has(Jsonb *data, const char *path)
 	}
 }
 
+/* Whether text may be nested deeper than a message can read: counts, does not parse. */
+static bool
+json_is_deep(const char *json)
+{
+	int			opened = 0;
+
+	for (; *json != '\0'; json++)
+		opened += *json == '{' || *json == '[';
+	return opened > 32;
+}
+
 /*
  * Refuses what can be seen not to fit: renders once, unless a bound from above
  * says that it fits, or the text depends on who reads it.
@@ -223,17 +234,22 @@ check_size(const PublishCall *pub, const char *event_id)
 	NotifStatus status;
 	char		error[256] = "";
 
+	json = JsonbToCString(NULL, &pub->data->root, VARSIZE(pub->data));
+	if (!type->personal && !json_is_deep(json) &&
+		type->ops->payload_bound(type->tmpl, strlen(json), 0, sizeof(type->name)) <= limit)
+		return;
+	status = notif_data_parse(json, strlen(json), &data);
+	if (status != NOTIF_OK)
+		ereport(ERROR,
+				errcode(status == NOTIF_ENOMEM ? ERRCODE_OUT_OF_MEMORY : ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("data cannot be used in a message"),
+				errhint("Is it nested too deeply, or longer than 1 MB?"));
 	/* A message that reads its recipient is checked when it is rendered. */
 	if (type->personal)
+	{
+		notif_data_free(data);
 		return;
-	json = JsonbToCString(NULL, &pub->data->root, VARSIZE(pub->data));
-	if (type->ops->payload_bound(type->tmpl, strlen(json), 0, sizeof(type->name)) <= limit)
-		return;
-	if (notif_data_parse(json, strlen(json), &data) != NOTIF_OK)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("data cannot be used in a message"),
-				errhint("Is it nested too deeply?"));
+	}
 	notif_buf_init(&payload, 1024 * 1024);
 	vars.data = data;
 	vars.event_id = event_id;
@@ -301,6 +317,11 @@ check_channels(FunctionCallInfo fcinfo, const PublishCall *pub)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("type \"%s\" has no channel \"%s\"", pub->type->name, first),
+				errhint("channels can only narrow what the type allows."));
+	if (array_contains_nulls(DatumGetArrayTypeP(args[0])))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("channels must not contain null"),
 				errhint("channels can only narrow what the type allows."));
 	if (ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(args[0])), ARR_DIMS(DatumGetArrayTypeP(args[0]))) == 0)
 		ereport(ERROR,

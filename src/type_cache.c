@@ -16,6 +16,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -139,6 +140,12 @@ notif_config_get(void)
 	/* an incarnation of 0 is one that an ERROR kept from being read */
 	if (!stale && config.incarnation != 0)
 		return &config;
+	/* what is sent, is sent as UTF-8: nothing in between converts */
+	if (GetDatabaseEncoding() != PG_UTF8)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("notif needs a database with encoding UTF8, not %s", GetDatabaseEncodingName()),
+				errhint("Create the database with ENCODING 'UTF8' TEMPLATE template0."));
 	type_cache_reset();
 	type_cache_note_read();
 	config.incarnation = 0;
