@@ -84,6 +84,8 @@ router_step_window(NotifWorker *worker, Router *router)
 	idle = notif_spi_int32(&rows, 0, 1, NULL) == 0;
 	attempts = notif_spi_int64(&rows, 0, 2, NULL);
 	router->window_empty = !notif_spi_bool(&rows, 0, 3, NULL);
+	router->paused = notif_spi_bool(&rows, 0, 5, NULL);
+	pg_atomic_write_u32(&worker->slot->deaf, router->paused);
 	router_add(worker, router, &rows, 0, 4);
 	notif_worker_commit(worker, false);
 	notif_worker_count(worker, NOTIF_COUNT_ROUTED, attempts);
@@ -140,7 +142,14 @@ router_work(NotifWorker *worker, void *arg)
 	if (!router->loaded && !router_load(worker, router))
 		return NOTIF_IDLE;
 	if (worker->woken)
-		router->paused = false; /* or so it may be: look */
+	{
+		/*
+		 * Hears before it looks: what commits from here on wakes it, unless
+		 * it finds its tier paused after that.
+		 */
+		router->paused = false;
+		pg_atomic_exchange_u32(&worker->slot->deaf, 0);
+	}
 	if (router->expansions == NIL || router->window_next)
 	{
 		router->window_next = false;
@@ -168,6 +177,7 @@ router_recover(NotifWorker *worker, void *arg)
 
 	router->loaded = false;
 	router->window_next = true;
+	router->paused = false;		/* the call that said otherwise may be lost */
 }
 
 void

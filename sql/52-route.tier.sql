@@ -77,10 +77,15 @@ COMMENT ON FUNCTION notif_private.spread_@TIER@(bigint, bigint, uuid[], smallint
 
 -- A command to try a dead delivery again.
 CREATE FUNCTION notif_private.redo_@TIER@(p_turn bigint, p_ord bigint, p_command uuid) RETURNS integer
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET jit = off AS $$
 DECLARE
-	cmd		record;
-	last	record;
+	cmd			record;
+	last		record;
+	-- never 1, so that the index of what was redelivered finds it in the outbox
+	v_attempt	smallint;
+	v_lane		integer;
 BEGIN
 	SELECT e.id, (e.data ->> 'delivery')::uuid AS delivery, e.expires_at INTO cmd
 	  FROM notif_private.event e WHERE e.id = p_command;
@@ -91,24 +96,24 @@ BEGIN
 	   OR last.endpoint IS NULL OR last.attempt >= 32000 THEN
 		RETURN 0;
 	END IF;
-	IF EXISTS (SELECT FROM notif_private.outbox_@TIER@ o WHERE o.delivery = cmd.delivery AND o.attempt = last.attempt + 1) THEN
+	v_attempt := greatest(last.attempt + 1, 2);
+	IF EXISTS (SELECT FROM notif_private.outbox_@TIER@ o
+				WHERE o.delivery = cmd.delivery AND o.attempt = v_attempt AND o.attempt > 1) THEN
 		RETURN 0;
 	END IF;
 	INSERT INTO notif_private.outbox_@TIER@ (ring, incarnation, lane, delivery, slot, attempt, tries, type_id, ord,
 											 recipient, endpoint, event, expires_at)
 	SELECT p_turn % 16, notif_private.current_incarnation(), app.route_id, last.delivery,
-		   hashint8(last.recipient) & 63, last.attempt + 1, 0, last.type_id, p_ord, last.recipient, last.endpoint,
+		   hashint8(last.recipient) & 63, v_attempt, 0, last.type_id, p_ord, last.recipient, last.endpoint,
 		   last.event, cmd.expires_at
 	  FROM notif_private.endpoint p JOIN notif_private.app ON app.id = p.app_id
-	 WHERE p.id = last.endpoint AND app.route_id IS NOT NULL;
+	 WHERE p.id = last.endpoint AND app.route_id IS NOT NULL
+	RETURNING lane INTO v_lane;
 	IF NOT FOUND THEN
 		RETURN 0;
 	END IF;
 	INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
-	SELECT p_turn % 4, o.lane, s.state, 1
-	  FROM notif_private.outbox_@TIER@ o
-	 CROSS JOIN (VALUES ('expanded'::notif_private.tally_state), ('open')) s(state)
-	 WHERE o.ring = p_turn % 16 AND o.delivery = last.delivery AND o.attempt = last.attempt + 1;
+	VALUES (p_turn % 4, v_lane, 'expanded', 1), (p_turn % 4, v_lane, 'open', 1);
 	RETURN 1;
 END
 $$;
@@ -116,7 +121,7 @@ COMMENT ON FUNCTION notif_private.redo_@TIER@(bigint, bigint, uuid) IS
 	'Carries out a redeliver command: a new generation of a delivery that had ended in failed, expired or held. Returns the number of attempts filed.';
 
 CREATE FUNCTION notif_private.worker_route_@TIER@(p_limit integer, OUT events integer, OUT attempts bigint,
-												  OUT more boolean, OUT expansions uuid[])
+												  OUT more boolean, OUT expansions uuid[], OUT paused boolean)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET enable_sort = off SET jit = off AS $$
@@ -136,7 +141,8 @@ DECLARE
 	bulk_key	uuid;
 BEGIN
 	events := 0; attempts := 0; more := false; expansions := '{}';
-	IF notif_private.is_paused('tier', '@TIER@') THEN
+	paused := notif_private.is_paused('tier', '@TIER@');
+	IF paused THEN
 		RETURN;
 	END IF;
 	SELECT c.ring, c.seq, c.s_from, c.s_to, c.xid, c.id INTO at

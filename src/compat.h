@@ -9,6 +9,7 @@
 
 #include "postgres.h"
 
+#include "executor/executor.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 
@@ -24,6 +25,17 @@ notif_compat_my_procno(void)
 	return GetNumberFromPGProc(MyProc);
 #else
 	return MyProc->pgprocno;
+#endif
+}
+
+/* Index entries of a tuple just inserted; 16 knows summarizing indexes. */
+static inline List *
+notif_compat_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false);
+#else
+	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL);
 #endif
 }
 

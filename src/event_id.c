@@ -16,6 +16,7 @@
 #include "fmgr.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
+#include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -28,6 +29,7 @@
 static int64 range_lower = 0;
 static int64 range_upper = 0;
 static Oid	range_relid = InvalidOid;
+static Oid	range_partition = InvalidOid;
 static bool callback_registered = false;
 
 PG_FUNCTION_INFO_V1(notif_schedule_part);
@@ -66,6 +68,7 @@ event_id_find_partition(Oid relid, int64 *ms)
 		upper = notif_uuid_unix_ms(DatumGetUUIDP(bound->datums[i][0]));
 		range_lower = lower;
 		range_upper = upper;
+		range_partition = desc->oids[bound->indexes[i]];
 		found = true;
 		if (*ms < upper)
 			break;
@@ -76,7 +79,7 @@ event_id_find_partition(Oid relid, int64 *ms)
 	return found;
 }
 
-void
+Oid
 notif_event_id_mint(Oid event_relid, pg_uuid_t *id)
 {
 	static NotifStmt make_partitions = {
@@ -89,6 +92,8 @@ notif_event_id_mint(Oid event_relid, pg_uuid_t *id)
 		CacheRegisterRelcacheCallback(event_id_invalidate, (Datum) 0);
 		callback_registered = true;
 	}
+	/* taking the lock takes in what has become of the partitions */
+	LockRelationOid(event_relid, RowExclusiveLock);
 	ms = Max(ms, last_ms);
 	if (range_relid != event_relid)
 	{
@@ -117,6 +122,7 @@ notif_event_id_mint(Oid event_relid, pg_uuid_t *id)
 	last_seq = ms == last_ms ? (uint16) (last_seq + 1) : (uint16) (pg_prng_uint32(&pg_global_prng_state) & 0xff);
 	last_ms = ms;
 	notif_uuid_set(id, ms, last_seq & 0xfff, pg_prng_uint64(&pg_global_prng_state));
+	return range_partition;
 }
 
 /*

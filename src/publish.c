@@ -24,9 +24,11 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
+#include "utils/xid8.h"
 
 #include "event_id.h"
 #include "ids.h"
+#include "publish_rows.h"
 #include "spi.h"
 #include "type_cache.h"
 #include "wake.h"
@@ -81,23 +83,19 @@ text_arg(FunctionCallInfo fcinfo, int n, const char *what)
 }
 
 static void
-find_recipient(FunctionCallInfo fcinfo, PublishCall *pub)
+find_recipient(FunctionCallInfo fcinfo, const NotifConfig *config, PublishCall *pub)
 {
-	static NotifStmt lookup = {
-		.sql = "SELECT r.id FROM notif_private.recipient r WHERE r.ref OPERATOR(pg_catalog.=) $1",
-		.nargs = 1,.argtypes = {TEXTOID}
-	};
 	Datum		ref = PG_GETARG_DATUM(ARG_RECIPIENT);
-	NotifRows	rows = notif_spi_run(&lookup, &ref, NULL, 1);
-	Datum		id;
+	int64		id;
+	Datum		element;
 
-	if (rows.count == 0)
+	if (!notif_recipient_find(config->recipient_relid, config->recipient_index, ref, &id))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("recipient \"%s\" does not exist", TextDatumGetCString(ref)),
 				errhint("Create it with notif.upsert_recipient() first."));
-	id = notif_spi_datum(&rows, 0, 1, NULL);
-	pub->recipients = PointerGetDatum(construct_array(&id, 1, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	element = Int64GetDatum(id);
+	pub->recipients = PointerGetDatum(construct_array(&element, 1, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	pub->audience = 1;
 }
 
@@ -160,7 +158,7 @@ find_topic(FunctionCallInfo fcinfo, PublishCall *pub)
 }
 
 static void
-find_audience(FunctionCallInfo fcinfo, PublishCall *pub)
+find_audience(FunctionCallInfo fcinfo, const NotifConfig *config, PublishCall *pub)
 {
 	int			given = !PG_ARGISNULL(ARG_RECIPIENT) + !PG_ARGISNULL(ARG_RECIPIENTS) + !PG_ARGISNULL(ARG_TOPIC);
 
@@ -170,7 +168,7 @@ find_audience(FunctionCallInfo fcinfo, PublishCall *pub)
 				given == 0 ? errmsg("publish needs an audience") : errmsg("publish takes one audience, not %d", given),
 				errhint("Give exactly one of recipient, recipients and topic."));
 	if (!PG_ARGISNULL(ARG_RECIPIENT))
-		find_recipient(fcinfo, pub);
+		find_recipient(fcinfo, config, pub);
 	else if (!PG_ARGISNULL(ARG_RECIPIENTS))
 		find_recipients(fcinfo, pub);
 	else
@@ -418,40 +416,45 @@ claim_key(FunctionCallInfo fcinfo, const PublishCall *pub, Datum key, pg_uuid_t 
 }
 
 static void
-insert_event(FunctionCallInfo fcinfo, const PublishCall *pub, const NotifConfig *config, Oid caller, pg_uuid_t *id)
+insert_event(FunctionCallInfo fcinfo, const PublishCall *pub, const NotifConfig *config, Oid caller,
+			 Oid partition, pg_uuid_t *id)
 {
-	static NotifStmt insert = {
-		.sql = "INSERT INTO notif_private.event (id, tier, incarnation, type_id, topic_id, recipients, data, correlation_id, "
-		"collapse_key, source, thread, channels, expires_at, published_by, created_at) "
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-		.nargs = 15,.argtypes = {UUIDOID, INT2OID, INT2OID, INT4OID, INT4OID, INT8ARRAYOID, JSONBOID, TEXTOID,
-		TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID, NAMEOID, TIMESTAMPTZOID}
-	};
-	Datum		args[15];
-	char		nulls[15];
-	NameData	by;
-	static const int from[] = {ARG_CORRELATION_ID, ARG_COLLAPSE_KEY, ARG_SOURCE, ARG_THREAD, ARG_CHANNELS};
-
-	memset(nulls, ' ', sizeof(nulls));
-	args[0] = UUIDPGetDatum(id);
-	args[1] = Int16GetDatum(pub->type->tier);
-	args[2] = Int16GetDatum(config->incarnation);
-	args[3] = Int32GetDatum(pub->type->id);
-	args[4] = Int32GetDatum(pub->topic);
-	nulls[4] = pub->topic != 0 ? ' ' : 'n';
-	args[5] = pub->recipients;
-	nulls[5] = pub->audience > 0 ? ' ' : 'n';
-	args[6] = PointerGetDatum(pub->data);
-	for (size_t i = 0; i < lengthof(from); i++)
+	static const struct
 	{
-		args[7 + i] = PG_GETARG_DATUM(from[i]);
-		nulls[7 + i] = PG_ARGISNULL(from[i]) ? 'n' : ' ';
-	}
-	args[12] = TimestampTzGetDatum(pub->expires_at);
+		int			arg;
+		NotifEventColumn column;
+	}			given[] = {
+		{ARG_CORRELATION_ID, NOTIF_EVENT_CORRELATION},
+		{ARG_COLLAPSE_KEY, NOTIF_EVENT_COLLAPSE},
+		{ARG_SOURCE, NOTIF_EVENT_SOURCE},
+		{ARG_THREAD, NOTIF_EVENT_THREAD},
+		{ARG_CHANNELS, NOTIF_EVENT_CHANNELS}
+	};
+	Datum		values[NOTIF_EVENT_COLUMNS];
+	bool		nulls[NOTIF_EVENT_COLUMNS] = {false};
+	NameData	by;
+
 	namestrcpy(&by, GetUserNameFromId(caller, false));
-	args[13] = NameGetDatum(&by);
-	args[14] = TimestampTzGetDatum(pub->now);
-	notif_spi_run(&insert, args, nulls, 0);
+	values[NOTIF_EVENT_ID] = UUIDPGetDatum(id);
+	values[NOTIF_EVENT_TIER] = Int16GetDatum(pub->type->tier);
+	values[NOTIF_EVENT_INCARNATION] = Int16GetDatum(config->incarnation);
+	values[NOTIF_EVENT_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	values[NOTIF_EVENT_KIND] = Int16GetDatum(0);
+	values[NOTIF_EVENT_TYPE] = Int32GetDatum(pub->type->id);
+	values[NOTIF_EVENT_TOPIC] = Int32GetDatum(pub->topic);
+	nulls[NOTIF_EVENT_TOPIC] = pub->topic == 0;
+	values[NOTIF_EVENT_RECIPIENTS] = pub->recipients;
+	nulls[NOTIF_EVENT_RECIPIENTS] = pub->audience == 0;
+	values[NOTIF_EVENT_DATA] = PointerGetDatum(pub->data);
+	for (size_t i = 0; i < lengthof(given); i++)
+	{
+		values[given[i].column] = PG_GETARG_DATUM(given[i].arg);
+		nulls[given[i].column] = PG_ARGISNULL(given[i].arg);
+	}
+	values[NOTIF_EVENT_EXPIRES] = TimestampTzGetDatum(pub->expires_at);
+	values[NOTIF_EVENT_BY] = NameGetDatum(&by);
+	values[NOTIF_EVENT_CREATED] = TimestampTzGetDatum(pub->now);
+	notif_event_insert(partition, values, nulls);
 }
 
 Datum
@@ -461,6 +464,7 @@ notif_publish(PG_FUNCTION_ARGS)
 	const NotifConfig *config;
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 	char	   *type_name;
+	Oid			partition;
 	Oid			caller;
 	int			sec_context;
 
@@ -468,6 +472,9 @@ notif_publish(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("publish needs a type"));
+	/* what an INSERT would say by itself */
+	PreventCommandIfReadOnly("notif.publish()");
+	PreventCommandIfParallelMode("notif.publish()");
 	type_name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_TYPE));
 	text_arg(fcinfo, ARG_CORRELATION_ID, "correlation_id");
 	text_arg(fcinfo, ARG_SOURCE, "source");
@@ -504,17 +511,17 @@ notif_publish(PG_FUNCTION_ARGS)
 	pub.data = PG_ARGISNULL(ARG_DATA)
 		? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")))
 		: PG_GETARG_JSONB_P(ARG_DATA);
-	find_audience(fcinfo, &pub);
+	find_audience(fcinfo, config, &pub);
 	check_data(&pub);
 	check_channels(fcinfo, &pub);
 	check_expiry(fcinfo, &pub);
-	notif_event_id_mint(config->event_relid, id);
+	partition = notif_event_id_mint(config->event_relid, id);
 	if (pub.type->pushes)
 		check_size(&pub, "00000000-0000-7000-8000-000000000000");
 	if (PG_ARGISNULL(ARG_IDEMPOTENCY_KEY) ||
 		!claim_key(fcinfo, &pub, PG_GETARG_DATUM(ARG_IDEMPOTENCY_KEY), id))
 	{
-		insert_event(fcinfo, &pub, config, caller, id);
+		insert_event(fcinfo, &pub, config, caller, partition, id);
 		notif_wake_at_commit(pub.type->tier);
 	}
 	SetUserIdAndSecContext(caller, sec_context);
@@ -542,6 +549,6 @@ notif_wake_sql(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("tier %d does not exist", tier));
-	notif_wake_at_commit(tier);
+	notif_wake_for_change(tier);
 	PG_RETURN_VOID();
 }

@@ -117,6 +117,7 @@ shmem_init_database(NotifDatabaseSlot *database)
 		slot->restarts = -1;
 		pg_atomic_init_u32(&slot->procno, UINT32_MAX);
 		pg_atomic_init_u32(&slot->asleep, 0);
+		pg_atomic_init_u32(&slot->deaf, 0);
 		pg_atomic_init_u32(&slot->wake, 0);
 		pg_atomic_init_u64(&slot->heartbeat, 0);
 		for (int c = 0; c < NOTIF_COUNTERS; c++)

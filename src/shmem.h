@@ -88,6 +88,8 @@ typedef struct NotifWorkerSlot
 	pg_atomic_uint32 procno;	/* UINT32_MAX: none */
 	pg_atomic_uint32 asleep;	/* worker waits, or is about to */
 	pg_atomic_uint32 wake;		/* somebody has work for it */
+	pg_atomic_uint32 deaf;		/* its tier is paused: a publish need not wake
+								 * it, a switch does; written by its owner */
 
 	/* [O] */
 	pg_atomic_uint64 heartbeat; /* TimestampTz of the last turn */

@@ -151,8 +151,11 @@ notif_config_get(void)
 	config.incarnation = 0;
 	namespace = get_namespace_oid(NOTIF_PRIVATE_SCHEMA, false);
 	config.event_relid = get_relname_relid("event", namespace);
+	config.recipient_relid = get_relname_relid("recipient", namespace);
+	config.recipient_index = get_relname_relid("recipient_ref_key", namespace);
 	type_relid = get_relname_relid("type", namespace);
-	if (!OidIsValid(config.event_relid) || !OidIsValid(type_relid))
+	if (!OidIsValid(config.event_relid) || !OidIsValid(config.recipient_relid) ||
+		!OidIsValid(config.recipient_index) || !OidIsValid(type_relid))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("the tables of extension \"notif\" are missing"),
@@ -255,6 +258,6 @@ notif_config_changed(PG_FUNCTION_ARGS)
 	 * for its next look.
 	 */
 	for (int tier = 0; tier < NOTIF_TIERS; tier++)
-		notif_wake_at_commit(tier);
+		notif_wake_for_change(tier);
 	PG_RETURN_VOID();
 }

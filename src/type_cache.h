@@ -31,6 +31,8 @@ typedef struct NotifType
 typedef struct NotifConfig
 {
 	Oid			event_relid;
+	Oid			recipient_relid;
+	Oid			recipient_index;	/* unique, by ref */
 	Oid			owner;			/* of the tables: publish inserts as this role */
 	int16		incarnation;
 } NotifConfig;

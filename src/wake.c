@@ -23,7 +23,8 @@
 #include "wake.h"
 
 #define PENDING_ROUTER(tier)	(1U << (tier))
-#define PENDING_UPKEEP			(1U << NOTIF_TIERS)
+#define PENDING_CHANGE(tier)	(1U << (NOTIF_TIERS + (tier)))
+#define PENDING_UPKEEP			(1U << (2 * NOTIF_TIERS))
 
 /* What the current transaction wakes, as the bits above. */
 static uint32 wake_pending = 0;
@@ -41,6 +42,13 @@ notif_wake_at_commit(int tier)
 {
 	Assert(tier >= 0 && tier < NOTIF_TIERS);
 	wake_note(PENDING_ROUTER(tier));
+}
+
+void
+notif_wake_for_change(int tier)
+{
+	Assert(tier >= 0 && tier < NOTIF_TIERS);
+	wake_note(PENDING_CHANGE(tier));
 }
 
 void
@@ -63,6 +71,20 @@ wake_note(uint32 bits)
 		registered = true;
 	}
 	wake_pending |= bits;
+}
+
+/* For a publish: a paused tier's router has nothing to do with it yet. */
+static void
+wake_router(int tier)
+{
+	NotifDatabaseSlot *database = wake_find_database(MyDatabaseId);
+	NotifWorkerSlot *slot;
+
+	if (database == NULL)
+		return;
+	slot = &database->workers[notif_worker_slot_index(NOTIF_WORKER_ROUTER, tier)];
+	if (pg_atomic_read_u32(&slot->deaf) == 0)
+		notif_wake_slot(slot);
 }
 
 static void
@@ -95,8 +117,10 @@ wake_at_xact_end(XactEvent event, void *arg)
 	wake_pending = 0;
 	for (int tier = 0; tier < NOTIF_TIERS; tier++)
 	{
-		if (pending & PENDING_ROUTER(tier))
+		if (pending & PENDING_CHANGE(tier))
 			notif_wake_worker(MyDatabaseId, NOTIF_WORKER_ROUTER, tier);
+		else if (pending & PENDING_ROUTER(tier))
+			wake_router(tier);
 	}
 	if ((pending & PENDING_UPKEEP) == 0)
 		wake_waiting_upkeep();

@@ -22,6 +22,10 @@
  */
 extern void notif_wake_at_commit(int tier);
 
+/* Likewise, but also wakes a router whose tier is paused: something about the
+ * configuration or a switch has changed. */
+extern void notif_wake_for_change(int tier);
+
 /* Likewise for this database's upkeep worker and the launcher. */
 extern void notif_wake_upkeep_at_commit(void);
 
