@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -102,6 +103,7 @@ send_attempt(Dispatcher *d, Attempt *a, const ClaimedText *text)
 		request.timeout_ms = SEND_TIMEOUT_MS;
 		request.queue_timeout_ms = QUEUE_TIMEOUT_MS;
 		request.ud = a;
+		a->bearer_number = session->bearer_number;
 		status = notif_h2_pool_submit(session->pool, &request);
 		if (status == NOTIF_OK)
 		{
@@ -121,9 +123,11 @@ send_attempt(Dispatcher *d, Attempt *a, const ClaimedText *text)
 	{
 		char		reason[NOTIF_REASON_MAX];
 
-		snprintf(reason, sizeof(reason), "%s: %.40s",
+		/* names of placeholders are cut between characters */
+		snprintf(reason, sizeof(reason), "%s: %.*s",
 				 status == NOTIF_EMISSING ? "placeholder_missing" :
-				 status == NOTIF_ETOOBIG ? "payload_too_large" : "message_invalid", error);
+				 status == NOTIF_ETOOBIG ? "payload_too_large" : "message_invalid",
+				 pg_mbcliplen(error, (int) strlen(error), 40), error);
 		attempt_done(d, a, "message_bad", reason);
 	}
 }
@@ -140,6 +144,7 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 	pg_uuid_t  *events;
 	int32	   *types;
 	Flight	   *flight;
+	int64		flight_id;
 	uint64		n = 0;
 	int			batch = 0;
 
@@ -162,12 +167,11 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 		notif_worker_rollback(worker);
 		return true;
 	}
-	flight = MemoryContextAllocZero(worker->life, sizeof(Flight));
-	flight->id = d->next_flight++;
+	flight_id = d->next_flight++;
 	args[0] = Int32GetDatum(lane->id);
 	args[1] = Int32GetDatum(limit);
 	args[2] = Int64GetDatum(worker->incarnation);
-	args[3] = Int64GetDatum(flight->id);
+	args[3] = Int64GetDatum(flight_id);
 	d->claim_committed = false;
 	rows = notif_spi_run(&claim, args, NULL, 0);
 	if (rows.count > 0)
@@ -177,6 +181,8 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 	texts = palloc(sizeof(ClaimedText) * (rows.count + 1));
 	events = palloc(sizeof(pg_uuid_t) * (rows.count + 1));
 	types = palloc(sizeof(int32) * (rows.count + 1));
+	flight = MemoryContextAllocZero(worker->life, sizeof(Flight));
+	flight->id = flight_id;
 	for (uint64 i = 0; i < rows.count; i++)
 	{
 		bool		none;

@@ -136,9 +136,11 @@ session_result(void *pool_ud, void *request_ud, const NotifResult *result)
 
 			/*
 			 * All streams that fail together ask for one refresh; it is done
-			 * before the next claim.
+			 * before the next claim.  Late answers say nothing of the token
+			 * that has replaced theirs.
 			 */
-			session->bearer_refused = true;
+			if (a->bearer_number == session->bearer_number)
+				session->bearer_refused = true;
 			attempt_done(d, a, "not_sent", verdict.reason);
 			break;
 		case NOTIF_VERDICT_CREDENTIALS_BAD:
@@ -318,7 +320,8 @@ dispatcher_wait_ms(Dispatcher *d)
 
 		if (lane->n_done > 0)
 			wait = Min(wait, RECORD_DELAY_MS);
-		if (!lane->present || lane->session == NULL || lane->session->account == NULL)
+		/* while stopping nothing is claimed, whatever is due */
+		if (d->worker->stopping || !lane->present || lane->session == NULL || lane->session->account == NULL)
 			continue;
 		if (lane->hungry || lane->next_due != DT_NOEND)
 		{
@@ -464,9 +467,14 @@ dispatcher_last_record(Dispatcher *d)
 	dlist_foreach_modify(it, &d->lanes)
 	{
 		Lane	   *lane = dlist_container(Lane, node, it.cur);
+		int			left;
 
-		if (lane->n_done > 0)
-			dispatcher_record(d, lane);
+		do
+		{
+			left = lane->n_done;
+			if (left > 0)
+				dispatcher_record(d, lane);
+		} while (lane->n_done > 0 && lane->n_done < left);
 	}
 }
 

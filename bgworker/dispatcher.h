@@ -49,6 +49,7 @@ typedef struct Session
 	bool		token_auth;
 	char	   *bearer;			/* "bearer" token, malloc'd; NULL: none yet */
 	int64		issued_at;		/* its iat, UNIX seconds */
+	uint32		bearer_number;	/* counts the bearers taken; Attempt.bearer_number */
 	bool		bearer_refused; /* the provider called it expired */
 	int64		parked_until_ms;	/* monotonic; nothing is claimed before */
 	int			park_ms;		/* last pause, doubled by the next failure */
@@ -91,6 +92,7 @@ typedef struct Attempt
 	Lane	   *lane;
 	int			provider;		/* that it was sent through */
 	Session    *session;		/* of it; only while on the wire */
+	uint32		bearer_number;	/* with which of its bearers it was sent */
 	Flight	   *flight;
 
 	/* set when it is done */
@@ -139,7 +141,7 @@ extern bool dispatcher_config_invalid(void);
 /* claim.c: true if it may have left attempts unread. Raises. */
 extern bool dispatcher_claim(Dispatcher *d, Lane *lane, int limit);
 
-/* record.c: writes outcomes of a lane, all that are done. Raises. */
+/* record.c: writes outcomes of a lane, the oldest that are done. Raises. */
 extern void dispatcher_record(Dispatcher *d, Lane *lane);
 extern void dispatcher_recover(Dispatcher *d);
 
@@ -158,6 +160,7 @@ typedef struct EventContent
 {
 	pg_uuid_t	id;				/* hash key */
 	char		text[NOTIF_UUID_TEXT];
+	bool		loaded;			/* false: there is no such event */
 	NotifData  *data;
 	char	   *collapse_key;	/* malloc'd or NULL */
 	int64		time_s;
@@ -178,6 +181,7 @@ extern void content_forget_types(struct Content *content);
 /* Loads what a batch needs; in the claim's transaction.  Raises. */
 extern void content_load(struct Content *content, const NotifProviderOps *ops,
 						 const pg_uuid_t *events, int n_events, const int32 *types, int n_types);
+/* NULL: unknown. */
 extern EventContent *content_event(struct Content *content, const pg_uuid_t *id);
 extern TypeContent *content_type(struct Content *content, int32 id);
 

@@ -102,12 +102,32 @@ record_statement(Dispatcher *d)
 	return &stmt;
 }
 
+/*
+ * How many of those done are recorded together: those of one provider, which a
+ * lane may just have changed.
+ */
+static int
+record_size(Lane *lane, int *provider)
+{
+	dlist_iter	it;
+	int			n = 0;
+
+	*provider = dlist_head_element(Attempt, node, &lane->done)->provider;
+	dlist_foreach(it, &lane->done)
+	{
+		if (dlist_container(Attempt, node, it.cur)->provider != *provider)
+			break;
+		n++;
+	}
+	return n;
+}
+
 void
 dispatcher_record(Dispatcher *d, Lane *lane)
 {
 	NotifWorker *worker = d->worker;
 	NotifStmt  *stmt;
-	int			n = lane->n_done;
+	int			n;
 	Datum	   *columns[9];
 	Datum		args[13];
 	Datum	   *closed;
@@ -120,8 +140,9 @@ dispatcher_record(Dispatcher *d, Lane *lane)
 	dlist_iter	it;
 	int			i = 0;
 
-	if (n == 0 || !notif_worker_begin(worker, "notif: recording"))
+	if (lane->n_done == 0 || !notif_worker_begin(worker, "notif: recording"))
 		return;
+	n = record_size(lane, &provider);
 	stmt = record_statement(d);
 	for (int c = 0; c < 9; c++)
 		columns[c] = palloc(sizeof(Datum) * n);
@@ -132,6 +153,8 @@ dispatcher_record(Dispatcher *d, Lane *lane)
 	{
 		Attempt    *a = dlist_container(Attempt, node, it.cur);
 
+		if (i == n)
+			break;
 		columns[0][i] = attempt_datum(a);
 		columns[1][i] = CStringGetTextDatum(a->verdict);
 		columns[2][i] = CStringGetTextDatum(a->reason);
@@ -141,7 +164,6 @@ dispatcher_record(Dispatcher *d, Lane *lane)
 		columns[6][i] = Int32GetDatum(a->retry_after_s);
 		columns[7][i] = Int64GetDatum(a->gone_at_ms);
 		columns[8][i] = Int64GetDatum(a->flight->id);
-		provider = a->provider;
 		hold |= a->hold;
 		if (++a->flight->recording == a->flight->attempts)
 			closed[n_closed++] = Int64GetDatum(a->flight->id);
@@ -167,9 +189,9 @@ dispatcher_record(Dispatcher *d, Lane *lane)
 	notif_worker_commit(worker, hold);
 
 	notif_worker_count(worker, NOTIF_COUNT_RECORDED, n);
-	while (!dlist_is_empty(&lane->done))
+	for (i = 0; i < n; i++)
 		attempt_free(d, dlist_container(Attempt, node, dlist_pop_head_node(&lane->done)));
-	lane->n_done = 0;
+	lane->n_done -= n;
 	d->n_done -= n;
 }
 

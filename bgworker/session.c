@@ -20,6 +20,7 @@
 #include "common/hashfn.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 #include "../src/core/mem.h"
@@ -53,7 +54,8 @@ read_credential(const char *path, bool secret, char *error, size_t error_size)
 		snprintf(error, error_size, "file reference \"%s\" is not an absolute path", path);
 		return NULL;
 	}
-	fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
+	/* opening a pipe would wait for its other end */
+	fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
 	if (fd < 0)
 	{
 		snprintf(error, error_size, "cannot open \"%s\": %s", path, strerror(errno));
@@ -231,6 +233,13 @@ session_get(Dispatcher *d, int provider)
 		if (session->provider == provider && session->fingerprint == def.fingerprint)
 		{
 			session->used++;
+
+			/*
+			 * What kept it from opening may be mended without the definition
+			 * knowing: a file of certificates, memory.
+			 */
+			if (session->account == NULL && def.name != NULL)
+				session_open(session, &def);
 			definition_forget(&def);
 			return session;
 		}
@@ -364,6 +373,7 @@ session_take_token(Session *session, int64 issued_at, const char *token)
 		notif_h2_pool_retire_all(session->pool);
 	}
 	session->bearer = bearer;
+	session->bearer_number++;
 	session->issued_at = issued_at;
 	session->bearer_refused = false;
 }
@@ -423,12 +433,23 @@ session_ready(Dispatcher *d, Session *session)
 		return false;
 	arg = Int32GetDatum(session->provider);
 	rows = notif_spi_run(&lock, &arg, NULL, 1);
+
+	/*
+	 * A key that has been replaced meanwhile must not sign what the dispatchers
+	 * with the new one would take over.
+	 */
+	AcceptInvalidationMessages();
+	if (dispatcher_config_invalid())
+	{
+		notif_worker_rollback(d->worker);
+		return false;
+	}
 	issued_at = notif_spi_int64(&rows, 0, 1, NULL);
 	token = notif_spi_text(&rows, 0, 2, d->worker->turn);
 	refused = session->bearer_refused && token != NULL && session->bearer != NULL && strcmp(token, session->bearer) == 0;
 	if (token != NULL && !refused && now - issued_at < TOKEN_RENEW_S && issued_at <= now + 30)
 		session_take_token(session, issued_at, token);
-	else if (token != NULL && refused && now - issued_at < TOKEN_MIN_AGE_S)
+	else if (token != NULL && refused && now - issued_at < TOKEN_MIN_AGE_S && issued_at <= now + 30)
 	{
 		/* One refresh in 20 minutes, whatever the provider says. */
 		session_park(session, (int) (TOKEN_MIN_AGE_S - (now - issued_at)) * 1000,
