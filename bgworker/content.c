@@ -4,8 +4,8 @@
  *
  * A template is compiled once and forgotten when a definition changes.  An
  * event's data is parsed once for all of its deliveries; the cache of events is
- * emptied when it has grown past its cap and nothing of it is in use, which is
- * between two claims.
+ * emptied when it has grown past one of its caps and nothing of it is in use,
+ * which is between two claims.
  */
 #include "postgres.h"
 
@@ -17,13 +17,15 @@
 #include "../src/ids.h"
 #include "dispatcher.h"
 
-#define CONTENT_EVENTS_MAX 4096
+#define CONTENT_EVENTS_MAX	4096
+#define CONTENT_BYTES_MAX	(32 * 1024 * 1024)	/* of JSON text */
 
 struct Content
 {
 	HTAB	   *events;
 	HTAB	   *types;
 	MemoryContext context;
+	size_t		bytes;			/* of JSON text that events were parsed from */
 };
 
 static HTAB *
@@ -76,18 +78,31 @@ content_forget_events(struct Content *content)
 		notif_free(event->collapse_key);
 		hash_search(content->events, &event->id, HASH_REMOVE, NULL);
 	}
+	content->bytes = 0;
 }
 
 EventContent *
 content_event(struct Content *content, const pg_uuid_t *id)
 {
-	return hash_search(content->events, id, HASH_FIND, NULL);
+	EventContent *event = hash_search(content->events, id, HASH_FIND, NULL);
+
+	return event != NULL && event->loaded ? event : NULL;
 }
 
 TypeContent *
 content_type(struct Content *content, int32 id)
 {
 	return hash_search(content->types, &id, HASH_FIND, NULL);
+}
+
+/* Memory that is short for a moment must not fail a message for good. */
+static void
+content_out_of_memory(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OUT_OF_MEMORY),
+			errmsg("out of memory"),
+			errdetail("Failed while reading what is to be sent."));
 }
 
 static void
@@ -125,16 +140,19 @@ load_events(struct Content *content, const pg_uuid_t *ids, int n)
 		char	   *text;
 
 		notif_spi_uuid(&rows, i, 1, &id);
-		event = content_event(content, &id);
-		if (event == NULL)
+		event = hash_search(content->events, &id, HASH_FIND, NULL);
+		if (event == NULL || event->loaded)
 			continue;
 		text = notif_spi_text(&rows, i, 2, CurrentMemoryContext);
 		/* unparsable reads as {}: rendering then names what is missing */
-		(void) notif_data_parse(text, strlen(text), &event->data);
+		if (notif_data_parse(text, strlen(text), &event->data) == NOTIF_ENOMEM)
+			content_out_of_memory();
+		content->bytes += strlen(text);
 		pfree(text);
 		text = notif_spi_text(&rows, i, 3, CurrentMemoryContext);
-		if (text != NULL)
-			event->collapse_key = notif_strdup(text);
+		if (text != NULL && (event->collapse_key = notif_strdup(text)) == NULL)
+			content_out_of_memory();
+		event->loaded = true;
 		event->time_s = notif_timestamp_to_unix_ms(notif_spi_timestamptz(&rows, i, 4, NULL)) / 1000;
 	}
 }
@@ -150,6 +168,7 @@ load_type(struct Content *content, const NotifProviderOps *ops, int32 id)
 	NotifRows	rows;
 	TypeContent fresh = {.id = id,.ops = ops};
 	TypeContent *type;
+	NotifStatus status;
 	char	   *name;
 
 	rows = notif_spi_run(&read, &arg, NULL, 1);
@@ -160,10 +179,13 @@ load_type(struct Content *content, const NotifProviderOps *ops, int32 id)
 	{
 		strlcpy(fresh.name, name, sizeof(fresh.name));
 		fresh.hold = notif_spi_bool(&rows, 0, 5, NULL);
-		if (ops->template_new(notif_spi_text(&rows, 0, 2, CurrentMemoryContext),
-							  notif_spi_text(&rows, 0, 3, CurrentMemoryContext),
-							  notif_spi_text(&rows, 0, 4, CurrentMemoryContext),
-							  &fresh.tmpl, NULL, 0) != NOTIF_OK)
+		status = ops->template_new(notif_spi_text(&rows, 0, 2, CurrentMemoryContext),
+								   notif_spi_text(&rows, 0, 3, CurrentMemoryContext),
+								   notif_spi_text(&rows, 0, 4, CurrentMemoryContext),
+								   &fresh.tmpl, NULL, 0);
+		if (status == NOTIF_ENOMEM)
+			content_out_of_memory();
+		if (status != NOTIF_OK)
 		{
 			fresh.tmpl = NULL;
 			strlcpy(fresh.error, "template_invalid", sizeof(fresh.error));
@@ -177,7 +199,7 @@ void
 content_load(struct Content *content, const NotifProviderOps *ops,
 			 const pg_uuid_t *events, int n_events, const int32 *types, int n_types)
 {
-	if (hash_get_num_entries(content->events) > CONTENT_EVENTS_MAX)
+	if (hash_get_num_entries(content->events) > CONTENT_EVENTS_MAX || content->bytes > CONTENT_BYTES_MAX)
 		content_forget_events(content);
 	PG_TRY();
 	{
