@@ -49,14 +49,26 @@ BEGIN
 		END;
 		CASE kind
 		WHEN 'outbox' THEN
-			held := notif_private.unclaimed_@TIER@(child);
+			-- What a lane that is not read has here stays: a slot need not be empty
+			-- to be used, and the other rings must not wait for a parked lane.
+			CONTINUE WHEN notif_private.unclaimed_@TIER@(child);
+			held := false;
 		WHEN 'cursor' THEN
-			-- A position that is not finished must have a newer copy elsewhere.
-			EXECUTE format('SELECT EXISTS (
-				SELECT FROM (SELECT DISTINCT ON (c.role, c.lane, c.key) c.role, c.lane, c.key, c.seq, c.done FROM %s c
-							  ORDER BY c.role, c.lane, c.key, c.seq DESC) o
-				 WHERE NOT o.done AND NOT EXISTS (SELECT FROM notif_private.cursor_@TIER@ n
-					WHERE n.role = o.role AND n.lane = o.lane AND n.key = o.key AND n.seq > o.seq))', child) INTO held;
+			-- A position that is not finished moves on if it has no newer copy: a
+			-- lane that is not read writes none.  The seq stays, so that whatever its
+			-- owner appends meanwhile is newer.  A finished one moves on as long as an
+			-- older copy could be taken for the newest.
+			EXECUTE format('INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, key, seq, s_from, s_to, xid, id, place,
+																	 due, count, done)
+				SELECT $1, o.role, o.lane, o.key, o.seq, o.s_from, o.s_to, o.xid, o.id, o.place, o.due, o.count, o.done
+				  FROM (SELECT DISTINCT ON (c.role, c.lane, c.key) c.* FROM %s c
+						 ORDER BY c.role, c.lane, c.key, c.seq DESC) o
+				 WHERE NOT EXISTS (SELECT FROM notif_private.cursor_@TIER@ n
+						WHERE n.role = o.role AND n.lane = o.lane AND n.key = o.key AND n.seq > o.seq)
+				   AND (NOT o.done OR EXISTS (SELECT FROM notif_private.cursor_@TIER@ n
+						WHERE n.role = o.role AND n.lane = o.lane AND n.key = o.key AND n.ring <> o.ring))', child)
+				USING (p_turn + 3) % 4;		-- the slot in use, one turn before this one
+			held := false;
 		WHEN 'flight' THEN
 			EXECUTE format('SELECT EXISTS (
 				SELECT FROM %s o WHERE NOT o.closed AND NOT EXISTS (SELECT FROM notif_private.flight_@TIER@ c
@@ -64,7 +76,7 @@ BEGIN
 		WHEN 'tally' THEN
 			EXECUTE format('INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
 				SELECT $1, t.lane, t.state, sum(t.n) FROM %s t GROUP BY t.lane, t.state HAVING sum(t.n) <> 0', child)
-				USING (p_turn + 3) % 4;		-- the slot in use, one turn before this one
+				USING (p_turn + 3) % 4;
 			held := false;
 		END CASE;
 		IF held THEN
@@ -76,7 +88,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.empty_slot_@TIER@(bigint) IS
-	'Empties the slots that this turn would use. false: something there is in use or not finished; nothing is lost by trying later.';
+	'Empties the slots that this turn would use. false: something there is in use or not finished; nothing is lost by trying later. Attempts that no lane has claimed stay, and their slot is used as it is.';
 
 -- Turns the rings once the slots in use have grown and the next ones are empty.
 CREATE FUNCTION notif_private.turn_rings_@TIER@(p_bytes bigint) RETURNS boolean
@@ -137,19 +149,24 @@ $$;
 COMMENT ON FUNCTION notif_private.empty_schedule_@TIER@() IS
 	'Empties the schedule''s partitions of days that are over once every lane''s horizon has passed their rows.';
 
--- Whether anything of the tier still needs an event older than p_before.
+-- Whether anything of the tier still needs an event older than p_before, or will
+-- write an outcome or inbox item of its time.  p_child is the events' partition,
+-- NULL for others.
 CREATE FUNCTION notif_private.needs_@TIER@(p_child regclass, p_before uuid) RETURNS boolean
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	router	record;
-	held	boolean;
+	held	boolean := false;
+	v_inc	constant smallint := notif_private.current_incarnation();
 BEGIN
-	SELECT c.s_from, c.s_to, c.xid, c.id INTO router FROM notif_private.cursor_@TIER@ c
-	 WHERE c.role = 0 AND c.lane = 0 AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
-	EXECUTE format('SELECT EXISTS (SELECT FROM %s e WHERE e.tier = @TIERNO@ AND
-					(e.incarnation = $1 AND e.xid >= $2 AND NOT notif_private.passed(e.xid, e.id, $3, $4, $5, $6)))', p_child)
-		INTO held USING notif_private.current_incarnation(), coalesce(pg_snapshot_xmin(router.s_from), '0'::xid8),
-						router.s_from, router.s_to, router.xid, router.id;
+	IF p_child IS NOT NULL THEN
+		SELECT c.s_from, c.s_to, c.xid, c.id INTO router FROM notif_private.cursor_@TIER@ c
+		 WHERE c.role = 0 AND c.lane = 0 AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
+		EXECUTE format('SELECT EXISTS (SELECT FROM %s e WHERE e.tier = @TIERNO@ AND
+						(e.incarnation = $1 AND e.xid >= $2 AND NOT notif_private.passed(e.xid, e.id, $3, $4, $5, $6)))', p_child)
+			INTO held USING v_inc, coalesce(pg_snapshot_xmin(router.s_from), '0'::xid8),
+							router.s_from, router.s_to, router.xid, router.id;
+	END IF;
 	RETURN held
 		OR EXISTS (SELECT FROM (SELECT DISTINCT ON (c.key) c.key, c.xid, c.done FROM notif_private.cursor_@TIER@ c
 								 WHERE c.role = 1 ORDER BY c.key, c.seq DESC) x WHERE NOT x.done AND x.key < p_before)
@@ -160,7 +177,7 @@ BEGIN
 		OR EXISTS (SELECT FROM notif_private.route r
 					 LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.id FROM notif_private.cursor_@TIER@ q
 										 WHERE q.role = 2 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
-					 JOIN notif_private.outbox_@TIER@ o ON o.lane = r.id AND o.event < p_before
+					 JOIN notif_private.outbox_@TIER@ o ON o.lane = r.id AND o.incarnation = v_inc AND o.event < p_before
 					WHERE NOT notif_private.passed(o.xid, o.delivery, c.s_from, c.s_to, c.xid, c.id))
 		OR EXISTS (SELECT FROM notif_private.route r
 					 LEFT JOIN LATERAL (SELECT q.due, q.id FROM notif_private.cursor_@TIER@ q
@@ -171,7 +188,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.needs_@TIER@(regclass, uuid) IS
-	'Whether the tier has an unrouted event in this partition, or open work on an event older than p_before.';
+	'Whether the tier has an unrouted event in this partition of events (NULL: do not look), or open work on an event older than p_before.';
 
 -- Takes a dropped outcome partition out of the tally, so that a recount agrees.
 CREATE FUNCTION notif_private.forget_outcomes_@TIER@(p_child regclass) RETURNS void

@@ -14,6 +14,16 @@ BEGIN
 							   ELSE interval '7 years' END
 		 ORDER BY p.lower_at
 	LOOP
+		-- An event that is kept, or open work on one, will yet write outcomes and
+		-- inbox items of its time, be there any already or not.
+		IF part.parent <> 'event'
+		   AND (EXISTS (SELECT FROM notif_private.range_partition e
+						 WHERE e.parent = 'event' AND NOT e.detaching AND e.lower_at < part.upper_at
+						   AND pg_relation_size(e.child_oid) > 0)
+				OR notif_private.needs_critical(NULL, part.upper_id) OR notif_private.needs_standard(NULL, part.upper_id)
+				OR notif_private.needs_bulk(NULL, part.upper_id)) THEN
+			CONTINUE;
+		END IF;
 		IF pg_relation_size(part.child_oid) > 0 THEN
 			BEGIN
 				EXECUTE format('LOCK TABLE notif_private.%I IN ACCESS EXCLUSIVE MODE', part.child);
