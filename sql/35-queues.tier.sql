@@ -96,6 +96,8 @@ BEGIN
 		EXECUTE pg_catalog.format('CREATE TABLE notif_private.outbox_@TIER@_%1$s PARTITION OF notif_private.outbox_@TIER@ FOR VALUES IN (%1$s)
 			WITH (autovacuum_enabled = off)', slot);
 		EXECUTE pg_catalog.format('CREATE INDEX outbox_@TIER@_%1$s_read ON notif_private.outbox_@TIER@_%1$s (lane, incarnation, xid, delivery)', slot);
+		-- only what was redelivered: nothing for a fresh attempt to write
+		EXECUTE pg_catalog.format('CREATE INDEX outbox_@TIER@_%1$s_again ON notif_private.outbox_@TIER@_%1$s (delivery, attempt) WHERE attempt OPERATOR(pg_catalog.>) 1', slot);
 	END LOOP;
 	FOR slot IN 0 .. 3 LOOP
 		EXECUTE pg_catalog.format('CREATE TABLE notif_private.cursor_@TIER@_%1$s PARTITION OF notif_private.cursor_@TIER@

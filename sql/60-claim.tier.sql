@@ -92,7 +92,7 @@ BEGIN
 		SELECT a.*, l.name AS limit_name,
 			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 1)
 					WHEN NOT a.charge OR a.nth <= g.n[a.person] THEN 'flight'
-					WHEN l.action = 'defer' AND g.retry_at[a.person] < a.expires_at THEN 'deferred'
+					WHEN l.action = 'defer' AND g.retry_at[a.person] < a.expires_at AND a.attempt < 32000 THEN 'deferred'
 					ELSE 'suppressed' END AS verdict,
 			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 2)
 					WHEN NOT a.charge OR a.nth <= g.n[a.person] THEN NULL

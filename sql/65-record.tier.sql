@@ -51,6 +51,8 @@ BEGIN
 			   CASE WHEN t.verdict = 'accepted' THEN 'accepted'
 					WHEN t.verdict IN ('endpoint_gone', 'endpoint_suspect', 'message_bad') AND NOT t.stale THEN 'failed'
 					WHEN t.verdict = 'unknown' AND t.on_unknown = 'hold' THEN 'held'
+					-- attempts are numbered by a smallint
+					WHEN t.attempt >= 32000 THEN 'failed'
 					-- Through no fault of its own: moved, not counted.
 					WHEN t.verdict = 'not_sent' THEN CASE WHEN t.next_at < t.expires_at THEN 'deferred' ELSE 'expired' END
 					WHEN t.tries + 1 >= t.max_attempts THEN 'failed'
@@ -147,7 +149,7 @@ BEGIN
 		WITH doubt AS MATERIALIZED (
 			SELECT a.*, po.retention, po.on_unknown,
 				   CASE WHEN po.on_unknown = 'hold' THEN 'held'
-						WHEN a.tries + 1 >= po.max_attempts THEN 'failed'
+						WHEN a.tries + 1 >= po.max_attempts OR a.attempt >= 32000 THEN 'failed'
 						WHEN a.expires_at <= v_now THEN 'expired'
 						ELSE 'unknown' END::notif.outcome_state AS state
 			  FROM unnest(fl.attempts) a
