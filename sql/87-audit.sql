@@ -1,6 +1,15 @@
 CREATE FUNCTION notif.audit() RETURNS TABLE (tier text, state text, tallied bigint, recounted bigint, agrees boolean)
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
+	-- Locked before the snapshot of the one statement that counts: a ring that
+	-- upkeep empties after the snapshot would look empty to it.  (A transaction
+	-- that is not READ COMMITTED has its snapshot already.)
+	LOCK TABLE notif_private.tally_critical, notif_private.tally_standard, notif_private.tally_bulk,
+			   notif_private.cursor_critical, notif_private.cursor_standard, notif_private.cursor_bulk,
+			   notif_private.flight_critical, notif_private.flight_standard, notif_private.flight_bulk,
+			   notif_private.outbox_critical, notif_private.outbox_standard, notif_private.outbox_bulk,
+			   notif_private.schedule_critical, notif_private.schedule_standard, notif_private.schedule_bulk,
+			   notif_private.outcome IN ACCESS SHARE MODE;
 	RETURN QUERY
 	WITH told AS (
 		SELECT t.tier, t.state, sum(t.n)::bigint AS n FROM notif_private.tally t GROUP BY t.tier, t.state
