@@ -18,7 +18,7 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" notif.contro
 PORTABLE_DIRS = core crypto message net provider
 PORTABLE_SRCS = $(sort $(wildcard $(PORTABLE_DIRS:%=src/%/*.c)))
 SERVER_SRCS   = $(sort $(wildcard src/*.c bgworker/*.c))
-PORTABLE_LIBS = -lnghttp2 -lssl -lcrypto -lcares -ljansson
+PORTABLE_LIBS = -lnghttp2 -lssl -lcrypto -lcares
 
 SERVER_OBJS   = $(SERVER_SRCS:.c=.o)
 OBJS          = $(SERVER_OBJS) $(PORTABLE_SRCS:.c=.o)
@@ -134,7 +134,7 @@ build/unit/libportable.a: $(UNIT_LIBOBJS)
 	ar rcs $@ $^
 
 $(UNIT_TESTS): build/unit/%: build/unit/obj/test/unit/%.o build/unit/libportable.a
-	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(PORTABLE_LIBS) -lm
+	$(CC) $(UNIT_CFLAGS) -o $@ $^ $(PORTABLE_LIBS) -ljansson -lm
 
 .PRECIOUS: build/unit/obj/%.o
 -include $(UNIT_LIBOBJS:.o=.d) $(UNIT_TESTS:build/unit/%=build/unit/obj/test/unit/%.d)
@@ -170,7 +170,7 @@ FUZZERS       = $(patsubst test/fuzz/%.c,build/fuzz/%,$(sort $(wildcard test/fuz
 build/fuzz/%: test/fuzz/%.c $(PORTABLE_SRCS)
 	@mkdir -p $(@D)
 	$(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-		-Isrc -o $@ $^ $(PORTABLE_LIBS) -lm
+		-Isrc -o $@ $^ $(PORTABLE_LIBS) -ljansson -lm
 
 fuzz-build: $(FUZZERS)
 
