@@ -1,0 +1,102 @@
+# A dump restored into another cluster: every row is there, nothing is sent
+# before notif.confirm_instance(), and what was undelivered is delivered after
+# it, also what was published between restore and confirmation.
+use strict;
+use warnings FATAL => 'all';
+use lib 'test/t/lib';
+use NotifTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my ($node, $sandbox) = new_shop('dumped');
+my $secret = 'CANARY0secret1in2a3dump';
+
+people($node, 700);
+one_value($node, qq{SELECT notif.set_secret('canary', '$secret')});
+one_value($node, q{SELECT notif.subscribe_many('all', ARRAY(SELECT 'p' || i FROM generate_series(1, 700) i))});
+one_value($node, q{SELECT notif.define_rate_limit('hour', 1000, '1 hour', 'drop')});
+
+# Delivered before the dump; a dead letter; a retry that is far off; a held one.
+one_value($node, q{SELECT count(notif.publish('note', 'p' || i, '{"n": 1}', idempotency_key => 'key ' || i)) FROM generate_series(1, 50) i});
+ok(wait_idle($node), 'some are delivered');
+$sandbox->get('/token?hex=' . token(60) . '&state=dead');
+one_value($node, q{SELECT notif.publish('note', 'p60', '{"n": 1}')});
+ok(wait_idle($node), 'one is dead');
+$sandbox->fault('status=503&reason=ServiceUnavailable&retry_after=1800&count=1');
+one_value($node, q{SELECT notif.publish('note', 'p61', '{"n": 1}')});
+ok(wait_true($node, q{SELECT count(*) = 1 FROM notif_private.scheduled_standard}), 'one is tried again later');
+one_value($node, q{SELECT count(notif.mark_read('p1', ARRAY(SELECT item FROM notif.inbox('p1'))))});
+
+# Undelivered at the dump: queued, half expanded, and not even routed.
+one_value($node, q{SELECT notif.pause('provider', 'apple')});
+one_value($node, q{SELECT count(notif.publish('note', 'p' || i, '{"n": 2}')) FROM generate_series(100, 299) i});
+ok(wait_true($node, q{SELECT count(*) = 200 FROM notif_private.queued_standard}), 'some are queued');
+$node->safe_psql('postgres', q{ALTER SYSTEM SET notif.dispatch = off});
+$node->reload;
+ok(wait_true($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE 'notif router%' OR backend_type LIKE 'notif dispatcher%'}), 'workers are off');
+one_value($node, q{SELECT count(notif.publish('note', 'p' || i, '{"n": 3}')) FROM generate_series(300, 399) i});
+one_value($node, q{SELECT notif.publish('news', topic => 'all', data => '{"n": 4}')});
+# the first two chunks of the topic by hand, as its router does
+one_value($node, q{SELECT more FROM notif_private.worker_route_bulk(2000)});
+one_value($node, q{SELECT notif_private.worker_expand_bulk(x, 300) FROM notif_private.worker_expansions_bulk() x});
+one_value($node, q{SELECT count(notif.publish('code', 'p' || i, '{"n": 5}')) FROM generate_series(400, 409) i});
+my $arrived = $sandbox->count;
+
+# ---- dump ------------------------------------------------------------------------------
+
+my $counts = q{
+	SELECT string_agg(format('%s %s', c.relname, (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM notif_private.%I', c.relname), false, true, '')))[1]),
+					  E'\n' ORDER BY c.relname)
+	FROM pg_class c WHERE c.relnamespace = 'notif_private'::regnamespace AND c.relkind IN ('r', 'p')
+	  AND c.relname NOT IN ('secret', 'provider_token')};
+my $before = one_value($node, $counts);
+my $file = "$sandbox->{dir}/dump";
+command_ok([ 'pg_dump', '-Fc', '-f', $file, '-d', $node->connstr('shop') ], 'pg_dump');
+my ($text, $err) = run_command([ 'pg_restore', '-f', '-', $file ]);
+unlike($text, qr/\Q$secret\E/, 'no secret in the dump');
+my $jwt = one_value($node, q{SELECT token FROM notif_private.provider_token});
+unlike($text, qr/\Q$jwt\E/, 'nor a provider token');
+is(length $jwt > 100 ? 1 : 0, 1, 'though there was one');
+$node->stop;
+
+# ---- restore ----------------------------------------------------------------------------
+
+my $other = new_cluster('restored');
+$other->start;
+$other->safe_psql('postgres', 'CREATE DATABASE shop');
+command_ok([ 'pg_restore', '--exit-on-error', '-1', '-d', $other->connstr('shop'), $file ], 'pg_restore --exit-on-error -1 into an empty database');
+is(one_value($other, $counts), $before, 'every table has every row');
+ok( $other->poll_query_until('shop', q{SELECT waiting FROM notif_private.instance}), 'the workers see that this is another installation');
+is(one_value($other, q{SELECT ok, value FROM notif.health() WHERE check_name = 'instance'}), 'f|waits for confirmation', 'notif.health() says so');
+
+# it takes publishes
+my $between = one_value($other, q{SELECT notif.publish('note', 'p500', '{"n": 6}')});
+is(one_value($other, q{SELECT notif.publish('note', 'p1', '{"n": 1}', idempotency_key => 'key 1')
+		= (SELECT event FROM notif_private.idempotency WHERE key = 'key 1')}), 't', 'and knows the keys of old');
+one_value($other, q{SELECT notif.resume('provider', 'apple')});
+ok($other->poll_query_until('shop', q{SELECT count(*) >= 1 FROM notif_private.worker_status() WHERE kind = 'upkeep' AND heartbeat IS NOT NULL}), 'it lives');
+is($sandbox->count, $arrived, 'nothing is sent before notif.confirm_instance()');
+is(one_value($other, qq{SELECT count(*) FROM notif_private.inbox WHERE event = '$between'}), '0', 'nothing is routed either');
+
+cmp_ok(one_value($other, q{SELECT notif.confirm_instance()}), '>=', 300, 'notif.confirm_instance() takes over what was open');
+is(one_value($other, q{SELECT notif.confirm_instance()}), '0', 'once');
+wait_running($other);
+# what is tried again in half an hour: now
+one_value($other, q{SELECT notif_private.shift_clock(3600 * 1000000::bigint)});
+one_value($other, q{SELECT notif_private.wake(1::smallint)});
+ok(wait_idle($other), 'all deliveries end');
+is(one_value($other, q{SELECT string_agg(x, ', ' ORDER BY x) FROM (SELECT tier || ' ' || state || ' ' || count(*) AS x FROM notif.deliveries GROUP BY tier, state) y}),
+	'bulk accepted 699, bulk suppressed 1, critical accepted 10, standard accepted 352, standard failed 1', 'as they would have on the old one');
+is(state_of($other, $between), 'accepted 1', 'also what was published in between');
+my ($ok, $totals) = check_ledger($other, $sandbox);
+ok($ok, 'the checker is content');
+is($totals->{duplicated}, 0, 'nothing arrived twice');
+balanced($other, 'after the restore');
+
+# Its rings turn: rows of the old number do not stand in their way.
+is(one_value($other, q{SELECT count(*) FROM generate_series(0, 15) i WHERE notif_private.unclaimed_standard(('notif_private.outbox_standard_' || i)::regclass)}),
+	'0', 'no slot of the outbox is held by rows of the old installation');
+no_crash($other, 'a clean log');
+$other->stop;
+done_testing();
