@@ -177,7 +177,9 @@ router_recover(NotifWorker *worker, void *arg)
 
 	router->loaded = false;
 	router->window_next = true;
-	router->paused = false;		/* the call that said otherwise may be lost */
+	/* the call that said otherwise may be lost */
+	router->paused = false;
+	pg_atomic_exchange_u32(&worker->slot->deaf, 0);
 }
 
 void

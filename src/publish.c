@@ -89,7 +89,7 @@ find_recipient(FunctionCallInfo fcinfo, const NotifConfig *config, PublishCall *
 	int64		id;
 	Datum		element;
 
-	if (!notif_recipient_find(config->recipient_relid, config->recipient_index, ref, &id))
+	if (!notif_recipient_find(config->recipient_relid, ref, &id))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("recipient \"%s\" does not exist", TextDatumGetCString(ref)),
@@ -534,6 +534,8 @@ notif_new_event_id(PG_FUNCTION_ARGS)
 {
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
+	/* before a lock is asked for that a standby does not give */
+	PreventCommandIfReadOnly("a command of notif");
 	SPI_connect();
 	notif_event_id_mint(notif_config_get()->event_relid, id);
 	SPI_finish();

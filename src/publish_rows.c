@@ -10,10 +10,13 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_index.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -24,11 +27,45 @@
 #include "compat.h"
 #include "publish_rows.h"
 
+/* Columns of notif_private.recipient, sql/25-recipients.sql. */
+#define RECIPIENT_ID	1
+#define RECIPIENT_REF	2
+
+/*
+ * The unique index of the refs.  Looked for under the table's lock: REINDEX
+ * CONCURRENTLY puts another in its place at any time before.
+ */
+static Relation
+recipient_index_open(Relation heap)
+{
+	List	   *indexes = RelationGetIndexList(heap);
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	idx = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = idx->rd_index;
+
+		if (form->indisunique && form->indisvalid && form->indnatts == 1 &&
+			form->indkey.values[0] == RECIPIENT_REF && idx->rd_rel->relam == BTREE_AM_OID &&
+			heap_attisnull(idx->rd_indextuple, Anum_pg_index_indpred, NULL))
+		{
+			list_free(indexes);
+			return idx;
+		}
+		index_close(idx, AccessShareLock);
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_UNDEFINED_OBJECT),
+			errmsg("the unique index of notif_private.recipient (ref) is missing"),
+			errhint("Run REINDEX TABLE notif_private.recipient, or restore the constraint."));
+}
+
 bool
-notif_recipient_find(Oid table, Oid index, Datum ref, int64 *id)
+notif_recipient_find(Oid table, Datum ref, int64 *id)
 {
 	Relation	heap = table_open(table, AccessShareLock);
-	Relation	idx = index_open(index, AccessShareLock);
+	Relation	idx = recipient_index_open(heap);
 	TupleTableSlot *slot = table_slot_create(heap, NULL);
 	IndexScanDesc scan;
 	ScanKeyData key;
@@ -46,7 +83,7 @@ notif_recipient_find(Oid table, Oid index, Datum ref, int64 *id)
 	index_rescan(scan, &key, 1, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, slot);
 	if (found)
-		*id = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+		*id = DatumGetInt64(slot_getattr(slot, RECIPIENT_ID, &isnull));
 	index_endscan(scan);
 	PopActiveSnapshot();
 	ExecDropSingleTupleTableSlot(slot);

@@ -23,7 +23,7 @@ typedef enum NotifEventColumn
  * The id of the recipient with this ref (a text datum); false if there is
  * none.  Sees what the current transaction has done so far.
  */
-extern bool notif_recipient_find(Oid table, Oid index, Datum ref, int64 *id);
+extern bool notif_recipient_find(Oid table, Datum ref, int64 *id);
 
 /*
  * Inserts one event into its partition.  id lies in that partition

@@ -152,10 +152,9 @@ notif_config_get(void)
 	namespace = get_namespace_oid(NOTIF_PRIVATE_SCHEMA, false);
 	config.event_relid = get_relname_relid("event", namespace);
 	config.recipient_relid = get_relname_relid("recipient", namespace);
-	config.recipient_index = get_relname_relid("recipient_ref_key", namespace);
 	type_relid = get_relname_relid("type", namespace);
 	if (!OidIsValid(config.event_relid) || !OidIsValid(config.recipient_relid) ||
-		!OidIsValid(config.recipient_index) || !OidIsValid(type_relid))
+		!OidIsValid(type_relid))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("the tables of extension \"notif\" are missing"),

@@ -32,7 +32,6 @@ typedef struct NotifConfig
 {
 	Oid			event_relid;
 	Oid			recipient_relid;
-	Oid			recipient_index;	/* unique, by ref */
 	Oid			owner;			/* of the tables: publish inserts as this role */
 	int16		incarnation;
 } NotifConfig;
