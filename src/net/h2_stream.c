@@ -18,11 +18,11 @@
  */
 #include "h2_conn_private.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "../core/mem.h"
+#include "../message/json.h"
 
 #define STREAM_BODY_MAX		(256 * 1024)	/* read, of which 4 kB are kept */
 #define STREAM_HEADERS_MAX	(64 * 1024)
@@ -440,17 +440,21 @@ static void
 session_goaway(NotifH2Conn *conn, const nghttp2_goaway *goaway)
 {
 	char		reason[96];
-	json_t	   *json = NULL;
-	const char *text = NULL;
+	const void *words = goaway->opaque_data;
+	size_t		len = goaway->opaque_data_len;
+	NotifJson  *json = NULL;
+	uint32_t	node;
 
-	if (goaway->opaque_data_len > 0)
-		json = json_loadb((const char *) goaway->opaque_data, goaway->opaque_data_len, 0, NULL);
-	text = json_string_value(json_object_get(json, "reason"));
-	if (text != NULL)
-		notif_h2_printable(reason, sizeof(reason), text, strlen(text));
-	else
-		notif_h2_printable(reason, sizeof(reason), goaway->opaque_data, goaway->opaque_data_len);
-	json_decref(json);
+	/* {"reason":"..."}, or whatever it says instead */
+	if (len > 0 && notif_json_parse((const char *) goaway->opaque_data, len, &json, NULL) == NOTIF_OK &&
+		json->nodes[0].kind == NOTIF_JSON_OBJECT &&
+		(node = notif_json_member(json, 0, "reason", 6)) > 0 && json->nodes[node].kind == NOTIF_JSON_STRING)
+	{
+		words = json->text + json->nodes[node].start + 1;
+		len = json->nodes[node].len - 2;
+	}
+	notif_h2_printable(reason, sizeof(reason), words, len);
+	notif_json_free(json);
 	conn->goaway = true;
 	conn->draining = true;
 	snprintf(conn->detail, sizeof(conn->detail), "GOAWAY%s%s%s%s",
