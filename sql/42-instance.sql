@@ -38,7 +38,8 @@ BEGIN
 	-- Same system on another data directory, and this launcher saw it follow its
 	-- primary: a promotion.  The transaction ids go on, so the incarnation does.
 	IF notif_private.watched_promotion() AND p_guard <> 'confirm' AND NOT inst.waiting
-	   AND split_part(inst.identity, ':', 1) = split_part(here, ':', 1) THEN
+	   AND split_part(inst.identity, ':', 1) = split_part(here, ':', 1)
+	   AND split_part(inst.identity, ':', 5) = split_part(here, ':', 5) THEN
 		UPDATE notif_private.instance SET identity = here, changed_at = clock_timestamp();
 		RETURN 'ok';
 	END IF;

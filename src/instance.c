@@ -5,8 +5,9 @@
  * A restored dump, a copied data directory or a cloned machine must not send
  * what the original sends.  The identity that upkeep compares with the stored
  * one is made of what changes in those cases: the system identifier (dump and
- * restore, pg_upgrade, a new initdb), the machine (copy to another host) and
- * device and inode of the data directory (copy on the same host).  A
+ * restore, pg_upgrade, a new initdb), the machine (copy to another host),
+ * device and inode of the data directory (copy on the same host) and the
+ * database (restored beside the original, or made from it as a template).  A
  * byte-exact clone of the whole machine keeps all of them; for that there is
  * notif.instance_guard = confirm.
  *
@@ -36,7 +37,7 @@ PG_FUNCTION_INFO_V1(notif_watched_promotion);
 static void instance_read_machine_id(char *machine, size_t size);
 
 /*
- * 'sysid:machine:device:inode'; the machine is '-' where the system has no
+ * 'sysid:machine:device:inode:database'; the machine is '-' where the system has no
  * machine id, which then simply does not take part.
  */
 Datum
@@ -51,10 +52,11 @@ notif_identity(PG_FUNCTION_ARGS)
 				 errmsg("could not stat the data directory: %m")));
 	instance_read_machine_id(machine, sizeof(machine));
 
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT ":%s:%llu:%llu",
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT ":%s:%llu:%llu:%u",
 											  GetSystemIdentifier(), machine,
 											  (unsigned long long) st.st_dev,
-											  (unsigned long long) st.st_ino)));
+											  (unsigned long long) st.st_ino,
+											  MyDatabaseId)));
 }
 
 /* Its first part alone, without asking the operating system: for hot paths. */
