@@ -107,6 +107,7 @@ BEGIN
 		RETURN false;
 	END IF;
 	INSERT INTO notif_private.turn_@TIER@ (turn) VALUES (v_turn + 1);
+	DELETE FROM notif_private.turn_@TIER@ t WHERE t.turn < v_turn - 16;
 	RETURN true;
 END
 $$;

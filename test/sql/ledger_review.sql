@@ -94,6 +94,15 @@ SELECT t.claim();
 SELECT t.answer();
 SELECT * FROM notif.audit() a WHERE a.tier = 'standard' OR NOT a.agrees;
 
+-- A copy of the database in the same server waits too; its transaction ids are
+-- this server's, so nothing is filed again.
+SELECT split_part(notif_private.identity(), ':', 5)::oid = d.oid AS its_database FROM pg_database d WHERE d.datname = current_database();
+SELECT notif_private.worker_instance_check('off');
+UPDATE notif_private.instance SET identity = regexp_replace(identity, '[0-9]+$', '1');
+SELECT notif_private.worker_instance_check('off');
+SELECT notif.confirm_instance() AS taken_over;
+SELECT notif_private.worker_instance_check('off'), notif_private.current_incarnation();
+
 -- ---- a parked route while the rings turn -----------------------------------------
 
 SELECT t.note(8, 'q') IS NOT NULL AS published;
@@ -137,6 +146,7 @@ BEGIN
 	END LOOP;
 END
 $$;
+SELECT count(*) AS turns_kept FROM notif_private.turn_standard;
 SELECT count(*) AS expansions FROM notif_private.worker_expansions_standard();
 SELECT t.route();
 SELECT t.claim('other'), t.claim();
