@@ -112,6 +112,7 @@ session_result(void *pool_ud, void *request_ud, const NotifResult *result)
 	{
 		case NOTIF_VERDICT_ACCEPTED:
 			session->park_ms = 0;
+			session->error[0] = '\0';
 			attempt_done(d, a, "accepted", NULL);
 			break;
 		case NOTIF_VERDICT_RETRY:

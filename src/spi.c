@@ -64,16 +64,14 @@ notif_spi_begin(const char *label, int timeout_ms)
 void
 notif_spi_commit(bool durable)
 {
-	static int	current = -1;	/* what was set last; -1: nothing yet */
+	int			wanted = durable ? SYNCHRONOUS_COMMIT_ON : SYNCHRONOUS_COMMIT_OFF;
 
 	Assert(spi_open);
 	spi_close();
-	if (current != (int) durable)
-	{
+	/* asks the server, not a memory of its own: an abort takes the setting back */
+	if (synchronous_commit != wanted)
 		SetConfigOption("synchronous_commit", durable ? "on" : "off",
 						PGC_USERSET, PGC_S_OVERRIDE);
-		current = durable;
-	}
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(spi_caller);
 	pgstat_report_stat(false);
