@@ -267,7 +267,9 @@ DECLARE
 	v_to		pg_snapshot;
 	v_older		boolean;	-- this window's end was fixed by an earlier claim
 BEGIN
-	due := notif_private.read_due_@TIER@(v_turn, p_lane, p_limit);
+	-- Half for what comes back from the schedule, so that after an outage a fresh
+	-- attempt does not wait for all of it; what nobody wants goes to it as well.
+	due := notif_private.read_due_@TIER@(v_turn, p_lane, (p_limit + 1) / 2);
 	v_batch := due.batch;
 	IF cardinality(v_batch) < p_limit THEN
 		SELECT c.ring, c.seq, c.s_from, c.s_to, c.xid, c.id INTO at FROM notif_private.cursor_@TIER@ c
@@ -301,6 +303,10 @@ BEGIN
 			at.xid := NULL;
 			at.id := NULL;
 		END LOOP;
+	END IF;
+	IF cardinality(due.batch) >= (p_limit + 1) / 2 AND cardinality(v_batch) < p_limit THEN
+		due := notif_private.read_due_@TIER@(v_turn, p_lane, p_limit - cardinality(v_batch));
+		v_batch := v_batch || due.batch;
 	END IF;
 	IF cardinality(v_batch) > 0 THEN
 		RETURN QUERY SELECT * FROM notif_private.gate_@TIER@(v_turn, p_lane, p_worker, p_flight, v_batch, due.horizon);

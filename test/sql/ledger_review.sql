@@ -187,6 +187,24 @@ SELECT t.answer('not_sent');
 SELECT state, terminal, attempt FROM notif_private.outcome WHERE state = 'failed' ORDER BY attempt;
 SELECT count(*) AS wrong FROM notif.audit() a WHERE NOT a.agrees;
 
+-- ---- what comes back leaves room for what is new ------------------------------------
+
+SELECT count(t.note(i, 'p' || i)) FROM generate_series(1, 30) i;
+SELECT t.route();
+SELECT t.claim();
+SELECT t.answer('retry');
+UPDATE notif_private.schedule_standard SET due_at = notif.now() - interval '1 hour' + (due_at - notif.now()) / 1000
+WHERE delivery IN (SELECT s.delivery FROM notif_private.scheduled_standard s);
+SELECT count(t.note(i, 'p' || i)) FROM generate_series(31, 33) i;
+SELECT t.route();
+SELECT count(*), count(*) FILTER (WHERE attempt = 1) AS fresh
+FROM notif_private.worker_claim_standard((SELECT id FROM notif_private.route WHERE name = 'push'), 10, 1, nextval('t.flights'));
+SELECT count(*), count(*) FILTER (WHERE attempt = 1) AS fresh
+FROM notif_private.worker_claim_standard((SELECT id FROM notif_private.route WHERE name = 'push'), 100, 1, nextval('t.flights'));
+SELECT t.claim();
+SELECT t.answer();
+SELECT count(*) AS wrong FROM notif.audit() a WHERE NOT a.agrees;
+
 -- ---- open work that outlives retention -------------------------------------------
 
 CREATE FUNCTION t.expire() RETURNS bigint LANGUAGE plpgsql AS $$
