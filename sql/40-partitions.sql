@@ -28,13 +28,13 @@ BEGIN
 			'ALTER TABLE notif_private.%1$I ADD PRIMARY KEY (id)',
 			'CREATE INDEX ON notif_private.%1$I (tier, incarnation, xid, id)',
 			'CREATE INDEX ON notif_private.%1$I (correlation_id) WHERE correlation_id IS NOT NULL']),
-		('outcome_standard', '7 days', '0', '14 days', true, ARRAY[
+		('outcome_standard', '7 days', '1 day', '14 days', true, ARRAY[
 			'ALTER TABLE notif_private.%1$I ADD PRIMARY KEY (delivery, attempt)',
 			'CREATE INDEX ON notif_private.%1$I (event)']),
-		('outcome_long', '1 month', '0', '1 month', true, ARRAY[
+		('outcome_long', '1 month', '1 day', '1 month', true, ARRAY[
 			'ALTER TABLE notif_private.%1$I ADD PRIMARY KEY (delivery, attempt)',
 			'CREATE INDEX ON notif_private.%1$I (event)']),
-		('inbox', '1 month', '0', '1 month', true, ARRAY[
+		('inbox', '1 month', '1 day', '1 month', true, ARRAY[
 			'ALTER TABLE notif_private.%1$I ADD PRIMARY KEY (recipient, id)']);
 	RETURN QUERY SELECT 'schedule_' || t.name, interval '1 day', interval '1 day', interval '7 days', false, ARRAY[
 			'CREATE INDEX ON notif_private.%1$I (lane, due_at, delivery, attempt)']
