@@ -42,10 +42,12 @@ sub start_producer
 	append_to_file($load, <<"EOS" x 20);
 SELECT notif.publish('$type', 'p' || (1 + (random() * 499)::integer), jsonb_build_object('n', i)) FROM generate_series(1, @{[ $type eq 'code' ? 2 : 20 ]}) i;
 EOS
+	my $test = $$;
 	my $pid = fork // die "fork: $!";
 	return $pid if $pid;
-	exec 'sh', '-c', 'while [ ! -e "$1.stop" ]; do psql -XAtq -v ON_ERROR_STOP=1 -d "$2" -f "$3" >>"$3.out" 2>/dev/null; done',
-	  'producer', $producer_file, $node->connstr('shop'), $load
+	# ends with the test, too, however that ends
+	exec 'sh', '-c', 'while [ ! -e "$1.stop" ] && kill -0 "$4"; do psql -XAtq -v ON_ERROR_STOP=1 -d "$2" -f "$3" >>"$3.out" 2>/dev/null; done',
+	  'producer', $producer_file, $node->connstr('shop'), $load, $test
 	  or POSIX::_exit(1);
 }
 
