@@ -137,7 +137,8 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 {
 	static NotifStmt claim;
 	NotifWorker *worker = d->worker;
-	Datum		args[4];
+	Datum		args[5];
+	bool		due = lane->due_unknown || lane->next_due <= notif_now();
 	NotifRows	rows;
 	Attempt   **attempts;
 	ClaimedText *texts;
@@ -151,13 +152,14 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 	if (claim.sql == NULL)
 	{
 		claim.sql = MemoryContextStrdup(worker->life,
-										psprintf("SELECT * FROM notif_private.worker_claim_%s($1, $2, $3, $4)",
+										psprintf("SELECT * FROM notif_private.worker_claim_%s($1, $2, $3, $4, $5)",
 												 notif_tier_name(worker->tier)));
-		claim.nargs = 4;
+		claim.nargs = 5;
 		claim.argtypes[0] = INT4OID;
 		claim.argtypes[1] = INT4OID;
 		claim.argtypes[2] = INT8OID;
 		claim.argtypes[3] = INT8OID;
+		claim.argtypes[4] = BOOLOID;
 	}
 	if (!notif_worker_begin(worker, "notif: claiming"))
 		return false;
@@ -172,6 +174,7 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 	args[1] = Int32GetDatum(limit);
 	args[2] = Int64GetDatum(worker->incarnation);
 	args[3] = Int64GetDatum(flight_id);
+	args[4] = BoolGetDatum(due);
 	d->claim_committed = false;
 	rows = notif_spi_run(&claim, args, NULL, 0);
 	if (rows.count > 0)
@@ -209,6 +212,8 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 	/* Before the first byte, and whatever the role's synchronous_commit is. */
 	notif_worker_commit(worker, n > 0);
 	d->claim_committed = true;
+	/* taken from the schedule, or deferred into it: look for the next anew */
+	lane->due_unknown |= due || n < (uint64) batch;
 	if (n == 0)
 		pfree(flight);
 	else

@@ -358,7 +358,6 @@ dispatcher_claim_lanes(Dispatcher *d)
 		if (size == 0 || !session_ready(d, lane->session))
 			continue;
 		lane->hungry = dispatcher_claim(d, lane, size);
-		lane->due_unknown = true;
 		claimed = true;
 	}
 	if (!claimed)

@@ -278,6 +278,7 @@ lane_get(Dispatcher *d, int id)
 	lane = MemoryContextAllocZero(d->worker->life, sizeof(Lane));
 	lane->id = id;
 	lane->next_due = DT_NOEND;
+	lane->due_unknown = true;
 	dlist_init(&lane->done);
 	dlist_push_tail(&d->lanes, &lane->node);
 	return lane;

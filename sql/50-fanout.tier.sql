@@ -18,9 +18,15 @@ CREATE FUNCTION notif_private.fanout_@TIER@(p_turn bigint, p_ord bigint, p_event
 	SET enable_material = off SET jit = off AS $$
 DECLARE
 	v_attempts	bigint;
+	-- Bounds known when the statement starts: of the event's partitions only
+	-- those in between are opened.
+	v_first		uuid;
+	v_last		uuid;
 	v_now		constant timestamptz := notif.now();
 	v_inc		constant smallint := notif_private.current_incarnation();
 BEGIN
+	SELECT x.id INTO v_first FROM unnest(p_events) x(id) ORDER BY x.id LIMIT 1;
+	SELECT x.id INTO v_last FROM unnest(p_events) x(id) ORDER BY x.id DESC LIMIT 1;
 	WITH pair AS MATERIALIZED (
 		SELECT ev.id AS event, ev.type_id, ev.expires_at, ty.retention, ty.push, ty.inbox,
 			   a.recipient, rc.active, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
@@ -28,7 +34,7 @@ BEGIN
 		  FROM unnest(p_events) WITH ORDINALITY i(id, nth)
 		 CROSS JOIN LATERAL (
 			SELECT e.id, e.type_id, e.recipients, e.channels, e.expires_at
-			  FROM notif_private.event e WHERE e.id = i.id OFFSET 0) ev
+			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
 				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, c.retention

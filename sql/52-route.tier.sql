@@ -187,9 +187,17 @@ BEGIN
 		expansions := expansions || bulk_key;
 		last_id := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 	END IF;
-	INSERT INTO notif_private.cursor_@TIER@ (ring, role, seq, s_from, s_to, xid, id)
-	VALUES (v_turn % 4, 0, v_seq, at.s_from, v_to, last_xid, last_id);
-	more := true;
+	IF v_read = events AND v_read < least(p_limit, 500) THEN
+		-- That was all of the window: the next one starts at its end.  What commits
+		-- after it was opened here wakes the router; what committed after an older
+		-- one was opened may have done so already.
+		INSERT INTO notif_private.cursor_@TIER@ (ring, role, seq, s_from) VALUES (v_turn % 4, 0, v_seq, v_to);
+		more := at.s_to IS NOT NULL;
+	ELSE
+		INSERT INTO notif_private.cursor_@TIER@ (ring, role, seq, s_from, s_to, xid, id)
+		VALUES (v_turn % 4, 0, v_seq, at.s_from, v_to, last_xid, last_id);
+		more := true;
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_route_@TIER@(integer) IS

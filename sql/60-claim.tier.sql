@@ -251,7 +251,8 @@ $$;
 COMMENT ON FUNCTION notif_private.read_window_@TIER@(integer, pg_snapshot, pg_snapshot, integer, xid8, uuid) IS
 	'Attempts of a lane that became visible between two snapshots, after a position, in (xid, delivery) order; returns them and the new position.';
 
-CREATE FUNCTION notif_private.worker_claim_@TIER@(p_lane integer, p_limit integer, p_worker bigint, p_flight bigint)
+CREATE FUNCTION notif_private.worker_claim_@TIER@(p_lane integer, p_limit integer, p_worker bigint, p_flight bigint,
+												  p_due boolean DEFAULT true)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
 				   recipient bigint, endpoint bigint, expires_at timestamptz, address text, ref text, locale text,
 				   attributes text)
@@ -269,7 +270,14 @@ DECLARE
 BEGIN
 	-- Half for what comes back from the schedule, so that after an outage a fresh
 	-- attempt does not wait for all of it; what nobody wants goes to it as well.
-	due := notif_private.read_due_@TIER@(v_turn, p_lane, (p_limit + 1) / 2);
+	IF p_due THEN
+		due := notif_private.read_due_@TIER@(v_turn, p_lane, (p_limit + 1) / 2);
+	ELSE
+		SELECT '{}'::notif_private.attempt[] AS batch,
+			   (SELECT c.due FROM notif_private.cursor_@TIER@ c
+				 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000'
+				 ORDER BY c.seq DESC LIMIT 1) AS horizon INTO due;
+	END IF;
 	v_batch := due.batch;
 	IF cardinality(v_batch) < p_limit THEN
 		SELECT c.ring, c.seq, c.s_from, c.s_to, c.xid, c.id INTO at FROM notif_private.cursor_@TIER@ c
@@ -313,8 +321,8 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, bigint) IS
-	'Takes up to p_limit attempts of a lane through the gates into flight p_flight of dispatcher p_worker, moving the lane''s cursors in the same transaction. Returns what is to be sent once that has committed; batch is how many attempts were read, fewer than p_limit when there are no more; no row: there are none.';
+COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, bigint, boolean) IS
+	'Takes up to p_limit attempts of a lane through the gates into flight p_flight of dispatcher p_worker, moving the lane''s cursors in the same transaction. Returns what is to be sent once that has committed; batch is how many attempts were read, fewer than p_limit when there are no more; no row: there are none. p_due false: the caller knows that nothing of the schedule is due.';
 
 CREATE FUNCTION notif_private.worker_next_due_@TIER@(p_lane integer) RETURNS timestamptz
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan

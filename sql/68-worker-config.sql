@@ -15,12 +15,19 @@ CREATE FUNCTION notif_private.worker_events(p_events uuid[])
 	RETURNS TABLE (id uuid, data text, collapse_key text, created_at timestamptz)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+	-- known when the statement starts: only the partitions in between are opened
+	v_first	uuid;
+	v_last	uuid;
 BEGIN
+	SELECT x.id INTO v_first FROM unnest(p_events) x(id) ORDER BY x.id LIMIT 1;
+	SELECT x.id INTO v_last FROM unnest(p_events) x(id) ORDER BY x.id DESC LIMIT 1;
 	RETURN QUERY
 		SELECT e.id, e.data::text, e.collapse_key, e.created_at
 		  FROM unnest(p_events) i(id)
 		 CROSS JOIN LATERAL (SELECT e.id, e.data, e.collapse_key, e.created_at
-							   FROM notif_private.event e WHERE e.id = i.id OFFSET 0) e;
+							   FROM notif_private.event e
+							  WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) e;
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_events(uuid[]) IS 'What rendering needs of events.';
