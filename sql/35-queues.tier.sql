@@ -1,7 +1,7 @@
 -- The queues of tier @TIER@: all append-only, all rings of fixed partitions that
 -- are filled one after the other and emptied by TRUNCATE of the child.
 
--- The ring slot in use is the newest turn modulo the number of slots: 16 of the
+-- The ring slot in use is the newest turn modulo the number of slots: 8 of the
 -- outbox, 4 of the others.
 CREATE TABLE notif_private.turn_@TIER@ (
 	turn		bigint PRIMARY KEY,
@@ -92,7 +92,7 @@ DECLARE
 	-- a ring lives by TRUNCATE: autovacuum would only stand in its way
 	storage constant text := 'WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off)';
 BEGIN
-	FOR slot IN 0 .. 15 LOOP
+	FOR slot IN 0 .. 7 LOOP
 		EXECUTE pg_catalog.format('CREATE TABLE notif_private.outbox_@TIER@_%1$s PARTITION OF notif_private.outbox_@TIER@ FOR VALUES IN (%1$s)
 			WITH (autovacuum_enabled = off)', slot);
 		EXECUTE pg_catalog.format('CREATE INDEX outbox_@TIER@_%1$s_read ON notif_private.outbox_@TIER@_%1$s (lane, incarnation, xid, delivery)', slot);

@@ -24,11 +24,11 @@ CREATE FUNCTION notif_private.range_plan(OUT parent text, OUT step interval, OUT
 	RETURNS SETOF record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN QUERY VALUES
-		('event', interval '1 day', interval '1 day', interval '14 days', true, ARRAY[
+		('event', interval '1 day', interval '1 day', interval '4 days', true, ARRAY[
 			'ALTER TABLE notif_private.%1$I ADD PRIMARY KEY (id)',
 			'CREATE INDEX ON notif_private.%1$I (tier, incarnation, xid, id)',
 			'CREATE INDEX ON notif_private.%1$I (correlation_id) WHERE correlation_id IS NOT NULL']),
-		('outcome_standard', '7 days', '1 day', '14 days', true, ARRAY[
+		('outcome_standard', '7 days', '1 day', '7 days', true, ARRAY[
 			'ALTER TABLE notif_private.%1$I ADD PRIMARY KEY (delivery, attempt)',
 			'CREATE INDEX ON notif_private.%1$I (event)']),
 		('outcome_long', '1 month', '1 day', '1 month', true, ARRAY[

@@ -1,6 +1,6 @@
 -- Which installation this is, and whether it may send.
 
-CREATE FUNCTION notif_private.current_incarnation() RETURNS smallint
+CREATE FUNCTION notif_private.read_incarnation() RETURNS smallint
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	-- Rows restored into another system keep their number, and what is published
@@ -9,8 +9,13 @@ BEGIN
 					   FROM notif_private.instance i), 1);
 END
 $$;
-COMMENT ON FUNCTION notif_private.current_incarnation() IS
+COMMENT ON FUNCTION notif_private.read_incarnation() IS
 	'The number that rows written by this installation carry: 1 at first, the next one after a move to another system.';
+
+CREATE FUNCTION notif_private.current_incarnation() RETURNS smallint
+	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'notif_current_incarnation';
+COMMENT ON FUNCTION notif_private.current_incarnation() IS
+	'read_incarnation(), remembered by the session until the configuration changes.';
 
 CREATE FUNCTION notif_private.worker_instance_check(p_guard text) RETURNS text
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

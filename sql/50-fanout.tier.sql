@@ -20,13 +20,15 @@ DECLARE
 	v_attempts	bigint;
 	-- Bounds known when the statement starts: of the event's partitions only
 	-- those in between are opened.
-	v_first		uuid;
-	v_last		uuid;
+	v_first		uuid := p_events[1];
+	v_last		uuid := p_events[1];
 	v_now		constant timestamptz := notif.now();
 	v_inc		constant smallint := notif_private.current_incarnation();
 BEGIN
-	SELECT x.id INTO v_first FROM unnest(p_events) x(id) ORDER BY x.id LIMIT 1;
-	SELECT x.id INTO v_last FROM unnest(p_events) x(id) ORDER BY x.id DESC LIMIT 1;
+	IF cardinality(p_events) > 1 THEN
+		SELECT x.id INTO v_first FROM unnest(p_events) x(id) ORDER BY x.id LIMIT 1;
+		SELECT x.id INTO v_last FROM unnest(p_events) x(id) ORDER BY x.id DESC LIMIT 1;
+	END IF;
 	WITH pair AS MATERIALIZED (
 		SELECT ev.id AS event, ev.type_id, ev.expires_at, ty.retention, ty.push, ty.inbox,
 			   a.recipient, rc.active, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
@@ -57,7 +59,7 @@ BEGIN
 	queued AS (
 		INSERT INTO notif_private.outbox_@TIER@ (ring, incarnation, lane, delivery, slot, attempt, tries, type_id, ord,
 												 recipient, endpoint, event, expires_at)
-		SELECT p_turn % 16, v_inc, p.lane, notif_private.delivery_id(p.event, p.endpoint),
+		SELECT p_turn % 8, v_inc, p.lane, notif_private.delivery_id(p.event, p.endpoint),
 			   hashint8(p.recipient) & 63, 1, 0, p.type_id, p_ord + p.n, p.recipient, p.endpoint, p.event, p.expires_at
 		  FROM pair p WHERE p.lane IS NOT NULL
 		RETURNING lane

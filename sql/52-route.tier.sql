@@ -16,7 +16,7 @@ DECLARE
 BEGIN
 	-- Transactions that were running at the window's start, by equality; all of
 	-- them lie below the range that follows.
-	IF at_xid IS NULL OR at_xid < v_max THEN
+	IF pg_snapshot_xmin(s_from) < v_max AND (at_xid IS NULL OR at_xid < v_max) THEN
 		FOR v_late IN SELECT x FROM pg_snapshot_xip(s_from) x
 			WHERE pg_visible_in_snapshot(x, s_to) AND (at_xid IS NULL OR x >= at_xid) ORDER BY x LOOP
 			RETURN QUERY
@@ -57,19 +57,28 @@ DECLARE
 	base	bigint := p_seq * 1048576;
 BEGIN
 	expansions := '{}';
-	SELECT coalesce(array_agg(u.id ORDER BY u.n) FILTER (WHERE u.kind = 0 AND u.topic IS NULL AND u.audience <= 500), '{}'),
-		   coalesce(array_agg(u.id ORDER BY u.n) FILTER (WHERE u.kind = 0 AND (u.topic IS NOT NULL OR u.audience > 500)), '{}')
-	  INTO small, expansions
-	  FROM unnest(p_ids, p_kinds, p_topics, p_audiences) WITH ORDINALITY u(id, kind, topic, audience, n);
+	IF cardinality(p_ids) = 1 AND p_kinds[1] = 0 AND p_topics[1] IS NULL AND p_audiences[1] <= 500 THEN
+		-- the ordinary single publish: nothing to sort out
+		small := p_ids;
+	ELSE
+		SELECT coalesce(array_agg(u.id ORDER BY u.n) FILTER (WHERE u.kind = 0 AND u.topic IS NULL AND u.audience <= 500), '{}'),
+			   coalesce(array_agg(u.id ORDER BY u.n) FILTER (WHERE u.kind = 0 AND (u.topic IS NOT NULL OR u.audience > 500)), '{}')
+		  INTO small, expansions
+		  FROM unnest(p_ids, p_kinds, p_topics, p_audiences) WITH ORDINALITY u(id, kind, topic, audience, n);
+	END IF;
 	attempts := 0;
 	IF cardinality(small) > 0 THEN
 		attempts := notif_private.fanout_@TIER@(p_turn, base, small, NULL);
 	END IF;
-	INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, place)
-	SELECT p_turn % 4, 1, x, 1, 0 FROM unnest(expansions) x;
-	FOR redo IN SELECT u.id FROM unnest(p_ids, p_kinds) u(id, kind) WHERE u.kind = 1 LOOP
-		attempts := attempts + notif_private.redo_@TIER@(p_turn, base + 1000000, redo);
-	END LOOP;
+	IF cardinality(expansions) > 0 THEN
+		INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, place)
+		SELECT p_turn % 4, 1, x, 1, 0 FROM unnest(expansions) x;
+	END IF;
+	IF 1 = ANY (p_kinds) THEN
+		FOR redo IN SELECT u.id FROM unnest(p_ids, p_kinds) u(id, kind) WHERE u.kind = 1 LOOP
+			attempts := attempts + notif_private.redo_@TIER@(p_turn, base + 1000000, redo);
+		END LOOP;
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION notif_private.spread_@TIER@(bigint, bigint, uuid[], smallint[], integer[], integer[]) IS
@@ -103,7 +112,7 @@ BEGIN
 	END IF;
 	INSERT INTO notif_private.outbox_@TIER@ (ring, incarnation, lane, delivery, slot, attempt, tries, type_id, ord,
 											 recipient, endpoint, event, expires_at)
-	SELECT p_turn % 16, notif_private.current_incarnation(), app.route_id, last.delivery,
+	SELECT p_turn % 8, notif_private.current_incarnation(), app.route_id, last.delivery,
 		   hashint8(last.recipient) & 63, v_attempt, 0, last.type_id, p_ord, last.recipient, last.endpoint,
 		   last.event, cmd.expires_at
 	  FROM notif_private.endpoint p JOIN notif_private.app ON app.id = p.app_id

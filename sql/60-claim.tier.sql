@@ -40,6 +40,12 @@ BEGIN
 	  FROM notif_private.rate_limit l
 	 CROSS JOIN LATERAL (VALUES (1, l.id::bigint), (2, l.max_count),
 						 (3, (extract(epoch FROM l.per) * 1000)::bigint)) x(n, v);
+	IF v_limits IS NOT NULL AND p_horizon IS NULL THEN
+		-- somebody may be deferred: into the schedule, after its horizon
+		SELECT c.due INTO p_horizon FROM notif_private.cursor_@TIER@ c
+		 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000'
+		 ORDER BY c.seq DESC LIMIT 1;
+	END IF;
 	RETURN QUERY
 	WITH batch AS MATERIALIZED (
 		SELECT b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
@@ -207,7 +213,7 @@ DECLARE
 BEGIN
 	batch := '{}';
 	-- Transactions that were running at the window's start, by equality.
-	IF at_xid IS NULL OR at_xid < v_max THEN
+	IF pg_snapshot_xmin(s_from) < v_max AND (at_xid IS NULL OR at_xid < v_max) THEN
 		FOR v_late IN SELECT x FROM pg_snapshot_xip(s_from) x
 			WHERE pg_visible_in_snapshot(x, s_to) AND (at_xid IS NULL OR x >= at_xid) ORDER BY x LOOP
 			SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
@@ -264,7 +270,9 @@ DECLARE
 	due			record;
 	win			record;
 	v_turn		constant bigint := notif_private.turn_@TIER@();
-	v_batch		notif_private.attempt[];
+	v_batch		notif_private.attempt[] := '{}';
+	v_taken		integer := 0;	-- of the schedule
+	v_horizon	timestamptz;
 	v_to		pg_snapshot;
 	v_older		boolean;	-- this window's end was fixed by an earlier claim
 BEGIN
@@ -272,13 +280,10 @@ BEGIN
 	-- attempt does not wait for all of it; what nobody wants goes to it as well.
 	IF p_due THEN
 		due := notif_private.read_due_@TIER@(v_turn, p_lane, (p_limit + 1) / 2);
-	ELSE
-		SELECT '{}'::notif_private.attempt[] AS batch,
-			   (SELECT c.due FROM notif_private.cursor_@TIER@ c
-				 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000'
-				 ORDER BY c.seq DESC LIMIT 1) AS horizon INTO due;
+		v_batch := due.batch;
+		v_taken := cardinality(v_batch);
+		v_horizon := due.horizon;
 	END IF;
-	v_batch := due.batch;
 	IF cardinality(v_batch) < p_limit THEN
 		SELECT c.ring, c.seq, c.s_from, c.s_to, c.xid, c.id INTO at FROM notif_private.cursor_@TIER@ c
 		 WHERE c.role = 2 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
@@ -312,12 +317,13 @@ BEGIN
 			at.id := NULL;
 		END LOOP;
 	END IF;
-	IF cardinality(due.batch) >= (p_limit + 1) / 2 AND cardinality(v_batch) < p_limit THEN
+	IF v_taken >= (p_limit + 1) / 2 AND cardinality(v_batch) < p_limit THEN
 		due := notif_private.read_due_@TIER@(v_turn, p_lane, p_limit - cardinality(v_batch));
 		v_batch := v_batch || due.batch;
+		v_horizon := due.horizon;
 	END IF;
 	IF cardinality(v_batch) > 0 THEN
-		RETURN QUERY SELECT * FROM notif_private.gate_@TIER@(v_turn, p_lane, p_worker, p_flight, v_batch, due.horizon);
+		RETURN QUERY SELECT * FROM notif_private.gate_@TIER@(v_turn, p_lane, p_worker, p_flight, v_batch, v_horizon);
 	END IF;
 END
 $$;

@@ -17,11 +17,13 @@ CREATE FUNCTION notif_private.worker_events(p_events uuid[])
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off AS $$
 DECLARE
 	-- known when the statement starts: only the partitions in between are opened
-	v_first	uuid;
-	v_last	uuid;
+	v_first	uuid := p_events[1];
+	v_last	uuid := p_events[1];
 BEGIN
-	SELECT x.id INTO v_first FROM unnest(p_events) x(id) ORDER BY x.id LIMIT 1;
-	SELECT x.id INTO v_last FROM unnest(p_events) x(id) ORDER BY x.id DESC LIMIT 1;
+	IF cardinality(p_events) > 1 THEN
+		SELECT x.id INTO v_first FROM unnest(p_events) x(id) ORDER BY x.id LIMIT 1;
+		SELECT x.id INTO v_last FROM unnest(p_events) x(id) ORDER BY x.id DESC LIMIT 1;
+	END IF;
 	RETURN QUERY
 		SELECT e.id, e.data::text, e.collapse_key, e.created_at
 		  FROM unnest(p_events) i(id)

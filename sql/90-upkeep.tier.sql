@@ -40,7 +40,7 @@ DECLARE
 	held	boolean;
 BEGIN
 	FOREACH kind IN ARRAY ARRAY['outbox', 'cursor', 'flight', 'tally'] LOOP
-		child := format('notif_private.%s_@TIER@_%s', kind, p_turn % CASE kind WHEN 'outbox' THEN 16 ELSE 4 END);
+		child := format('notif_private.%s_@TIER@_%s', kind, p_turn % CASE kind WHEN 'outbox' THEN 8 ELSE 4 END);
 		CONTINUE WHEN pg_relation_size(child) = 0;
 		BEGIN
 			EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', child);
@@ -96,7 +96,7 @@ CREATE FUNCTION notif_private.turn_rings_@TIER@(p_bytes bigint) RETURNS boolean
 DECLARE
 	v_turn	constant bigint := notif_private.turn_@TIER@();
 BEGIN
-	IF greatest(pg_relation_size(format('notif_private.outbox_@TIER@_%s', v_turn % 16)::regclass),
+	IF greatest(pg_relation_size(format('notif_private.outbox_@TIER@_%s', v_turn % 8)::regclass),
 				pg_relation_size(format('notif_private.cursor_@TIER@_%s', v_turn % 4)::regclass),
 				pg_total_relation_size(format('notif_private.flight_@TIER@_%s', v_turn % 4)::regclass),
 				-- folded early: notif.state sums it
@@ -107,7 +107,7 @@ BEGIN
 		RETURN false;
 	END IF;
 	INSERT INTO notif_private.turn_@TIER@ (turn) VALUES (v_turn + 1);
-	DELETE FROM notif_private.turn_@TIER@ t WHERE t.turn < v_turn - 16;
+	DELETE FROM notif_private.turn_@TIER@ t WHERE t.turn < v_turn - 8;
 	RETURN true;
 END
 $$;

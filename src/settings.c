@@ -24,7 +24,7 @@ int			guc_shutdown_grace = 5000;
 int			guc_max_in_flight = 4000;
 int			guc_claim_batch = 1000;
 int			guc_router_chunk = 2000;
-int			guc_retention_days = 25;
+int			guc_retention_days = 30;
 
 static const struct config_enum_entry instance_guard_options[] = {
 	{"off", NOTIF_GUARD_OFF, false},
@@ -69,9 +69,9 @@ notif_settings_define(void)
 	DefineCustomIntVariable("notif.retention_days",
 							"Days for which events, outcomes and inbox items are kept.",
 							"Outcomes are kept for 90 days at least. Each day is a partition of the "
-							"event log: with those ahead of time, 25 days make 40, beyond which "
+							"event log, and beyond 40 of them "
 							"reading it costs more.",
-							&guc_retention_days, 25, 1, 3650,
+							&guc_retention_days, 30, 1, 3650,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("notif.router_chunk",
