@@ -41,6 +41,7 @@
 PG_FUNCTION_INFO_V1(notif_publish);
 PG_FUNCTION_INFO_V1(notif_new_event_id);
 PG_FUNCTION_INFO_V1(notif_wake_sql);
+PG_FUNCTION_INFO_V1(notif_current_incarnation);
 
 /* Arguments by position; sql/70-publish.sql declares them in this order. */
 enum
@@ -553,4 +554,16 @@ notif_wake_sql(PG_FUNCTION_ARGS)
 				errmsg("tier %d does not exist", tier));
 	notif_wake_for_change(tier);
 	PG_RETURN_VOID();
+}
+
+/* Several times in every step of a worker: a statement each would be felt. */
+Datum
+notif_current_incarnation(PG_FUNCTION_ARGS)
+{
+	int16		incarnation;
+
+	SPI_connect();
+	incarnation = notif_config_get()->incarnation;
+	SPI_finish();
+	PG_RETURN_INT16(incarnation);
 }

@@ -33,7 +33,6 @@
 #include "wake.h"
 
 PG_FUNCTION_INFO_V1(notif_config_changed);
-PG_FUNCTION_INFO_V1(notif_current_incarnation);
 
 static HTAB *types = NULL;
 static MemoryContext cache_context = NULL;
@@ -260,16 +259,4 @@ notif_config_changed(PG_FUNCTION_ARGS)
 	for (int tier = 0; tier < NOTIF_TIERS; tier++)
 		notif_wake_for_change(tier);
 	PG_RETURN_VOID();
-}
-
-/* Several times in every step of a worker: a statement each would be felt. */
-Datum
-notif_current_incarnation(PG_FUNCTION_ARGS)
-{
-	int16		incarnation;
-
-	SPI_connect();
-	incarnation = notif_config_get()->incarnation;
-	SPI_finish();
-	PG_RETURN_INT16(incarnation);
 }

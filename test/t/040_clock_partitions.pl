@@ -21,7 +21,7 @@ define_shop($node, $sandbox);
 people($node, 100);
 is(one_value($node, q{SELECT count(*) FROM notif_private.range_partition}), '0', 'a new database has no partition');
 is(one_value($node, q{SELECT count(notif.publish('note', 'p' || i, '{"n": 1}')) FROM generate_series(1, 10) i}), '10', 'a publish makes its own');
-cmp_ok(one_value($node, q{SELECT max(upper_at) - now() > '13 days' FROM notif_private.range_partition WHERE parent = 'event'}), 'eq', 't', 'two weeks of them');
+cmp_ok(one_value($node, q{SELECT max(upper_at) - now() > '3 days' FROM notif_private.range_partition WHERE parent = 'event'}), 'eq', 't', 'four days of them');
 
 # ---- the partitions are used up -----------------------------------------------------------
 

@@ -95,7 +95,7 @@ is($totals->{duplicated}, 0, 'nothing arrived twice');
 balanced($other, 'after the restore');
 
 # Its rings turn: rows of the old number do not stand in their way.
-is(one_value($other, q{SELECT count(*) FROM generate_series(0, 15) i WHERE notif_private.unclaimed_standard(('notif_private.outbox_standard_' || i)::regclass)}),
+is(one_value($other, q{SELECT count(*) FROM generate_series(0, 7) i WHERE notif_private.unclaimed_standard(('notif_private.outbox_standard_' || i)::regclass)}),
 	'0', 'no slot of the outbox is held by rows of the old installation');
 no_crash($other, 'a clean log');
 $other->stop;
