@@ -13,6 +13,9 @@ DECLARE
 	v_found	integer := 0;
 	v_n		integer;
 	v_late	xid8;
+	v_hole	xid8;
+	v_xid	xid8;
+	v_id	uuid;
 BEGIN
 	-- Transactions that were running at the window's start, by equality; all of
 	-- them lie below the range that follows.
@@ -32,15 +35,32 @@ BEGIN
 			END IF;
 		END LOOP;
 	END IF;
-	RETURN QUERY
-		SELECT e.id, e.xid, e.kind, e.topic_id, coalesce(cardinality(e.recipients), 0)
-		  FROM notif_private.event e
-		 WHERE e.tier = @TIERNO@ AND e.incarnation = v_inc
-		   AND e.xid >= v_max AND e.xid < pg_snapshot_xmax(s_to)
-		   AND (e.xid, e.id) > (coalesce(at_xid, v_max), coalesce(CASE WHEN at_xid >= v_max THEN at_id END,
-								'00000000-0000-0000-0000-000000000000'))
-		   AND pg_visible_in_snapshot(e.xid, s_to)
-		 ORDER BY e.xid, e.id LIMIT p_limit - v_found;
+	-- The rest by range, around the oldest transaction that is still running at the
+	-- window's end: it may have written a million rows that nobody can see yet.
+	-- It is probed by equality once it has ended.
+	IF pg_snapshot_xmin(s_to) < pg_snapshot_xmax(s_to) THEN
+		v_hole := (SELECT x FROM pg_snapshot_xip(s_to) x WHERE x >= v_max ORDER BY x LIMIT 1);
+	END IF;
+	v_xid := CASE WHEN at_xid >= v_max THEN at_xid ELSE v_max END;
+	v_id := CASE WHEN at_xid >= v_max THEN at_id ELSE '00000000-0000-0000-0000-000000000000' END;
+	LOOP
+		RETURN QUERY
+			SELECT e.id, e.xid, e.kind, e.topic_id, coalesce(cardinality(e.recipients), 0)
+			  FROM notif_private.event e
+			 WHERE e.tier = @TIERNO@ AND e.incarnation = v_inc
+			   AND e.xid >= v_max AND e.xid < coalesce(v_hole, pg_snapshot_xmax(s_to))
+			   AND (e.xid, e.id) > (v_xid, v_id)
+			   AND pg_visible_in_snapshot(e.xid, s_to)
+			 ORDER BY e.xid, e.id LIMIT p_limit - v_found;
+		GET DIAGNOSTICS v_n = ROW_COUNT;
+		v_found := v_found + v_n;
+		EXIT WHEN v_hole IS NULL OR v_found >= p_limit;
+		IF v_xid <= v_hole THEN
+			v_xid := v_hole;
+			v_id := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+		END IF;
+		v_hole := NULL;
+	END LOOP;
 END
 $$;
 COMMENT ON FUNCTION notif_private.read_events_@TIER@(pg_snapshot, pg_snapshot, xid8, uuid, integer) IS
@@ -175,8 +195,11 @@ BEGIN
 	events := coalesce(cardinality(ids), 0);
 	IF events = 0 THEN
 		-- The window is used up.  Nothing is written unless something was read in
-		-- it, the ring has turned, or the old start has become far to scan from.
+		-- it, the ring has turned, the old start has become far to scan from, or
+		-- transactions run that the next window had better know by name.
 		IF at.s_to IS NOT NULL OR at.ring <> v_turn % 4
+		   OR (pg_snapshot_xmin(v_to) < pg_snapshot_xmax(v_to)
+			   AND pg_snapshot_xmax(v_to) > pg_snapshot_xmax(at.s_from))
 		   OR pg_snapshot_xmax(v_to)::text::numeric - pg_snapshot_xmax(at.s_from)::text::numeric > 1000000 THEN
 			INSERT INTO notif_private.cursor_@TIER@ (ring, role, seq, s_from) VALUES (v_turn % 4, 0, v_seq, v_to);
 			more := at.s_to IS NOT NULL;
