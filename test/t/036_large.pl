@@ -5,6 +5,9 @@
 # LARGE=1 takes 1,000,000 of each; without, 40,000 and 60,000.
 use strict;
 use warnings FATAL => 'all';
+# Before the helper sets the shorter one.
+BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} = 600 if $ENV{LARGE}; }
+
 use lib 'test/t/lib';
 use NotifTest;
 use PostgreSQL::Test::Cluster;
