@@ -1,11 +1,10 @@
 /*
  * test_core_text.c
- *		UTF-8, buffers, backoff and Retry-After.
+ *		UTF-8, buffers and Retry-After.
  */
 #include <limits.h>
 #include <stdint.h>
 
-#include "../../src/core/backoff.h"
 #include "../../src/core/buf.h"
 #include "../../src/core/retry_after.h"
 #include "../../src/core/text.h"
@@ -76,34 +75,6 @@ test_buf(void)
 }
 
 static void
-test_backoff(void)
-{
-	int64_t		min = INT64_MAX;
-	int64_t		max = 0;
-
-	CHECK_INT(notif_backoff_ceiling_ms(1, 1000, 60000), 1000);
-	CHECK_INT(notif_backoff_ceiling_ms(2, 1000, 60000), 2000);
-	CHECK_INT(notif_backoff_ceiling_ms(6, 1000, 60000), 32000);
-	CHECK_INT(notif_backoff_ceiling_ms(7, 1000, 60000), 60000);
-	CHECK_INT(notif_backoff_ceiling_ms(INT_MAX, 1000, INT64_MAX), INT64_MAX);
-	CHECK_INT(notif_backoff_ceiling_ms(-3, 1000, 60000), 1000);
-	CHECK_INT(notif_backoff_ceiling_ms(1, 0, 0), 1);
-	CHECK_INT(notif_backoff_ceiling_ms(1, 9000, 500), 500);
-	for (uint64_t i = 0; i < 4096; i++)
-	{
-		int64_t		ms = notif_backoff_ms(3, 250, 60000, i * UINT64_C(0x9E3779B97F4A7C15));
-
-		min = ms < min ? ms : min;
-		max = ms > max ? ms : max;
-	}
-	CHECK(min >= 1 && min <= 20);
-	CHECK(max <= 1000 && max >= 980);
-	CHECK_INT(notif_backoff_ms(1, 1000, 1000, 0), 1);
-	CHECK_INT(notif_backoff_ms(1, 1000, 1000, 999), 1000);
-	CHECK(notif_backoff_ms(99, 1000, INT64_MAX, UINT64_MAX) >= 1);
-}
-
-static void
 test_retry_after(void)
 {
 	/* 784111777 is Sun, 06 Nov 1994 08:49:37 GMT */
@@ -152,7 +123,6 @@ main(void)
 	test_sequence();
 	test_sanitise();
 	test_buf();
-	test_backoff();
 	test_retry_after();
 	return unit_done();
 }
