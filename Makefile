@@ -50,7 +50,9 @@ endif
 # Bitcode would double the build time and inlines nothing of ours.
 override with_llvm = no
 
-usable_pg_config = $(if $(wildcard $(shell $(1) --pgxs 2>/dev/null)),$(1))
+# pgxs.mk alone may be there without the headers: the client's package has it.
+usable_pg_config = $(if $(wildcard $(shell $(1) --pgxs 2>/dev/null)),$(if \
+	$(wildcard $(shell $(1) --includedir-server 2>/dev/null)/postgres.h),$(1)))
 ifndef PG_CONFIG
 PG_CONFIG := $(firstword $(call usable_pg_config,pg_config) \
 	$(foreach p,$(wildcard /usr/lib/postgresql/15/bin/pg_config),$(call usable_pg_config,$(p))))

@@ -13,7 +13,10 @@
  * while SQL runs it interrupts workers that lose nothing by it (their
  * transaction is done again) and lets a dispatcher finish what it records, no
  * longer than notif.shutdown_grace.  A commit that waits for a standby is always
- * interruptible: otherwise a shutdown would wait for the standby.
+ * interruptible: otherwise a shutdown would wait for the standby.  A second SIGTERM
+ * ends the process where it stands, but only some time after the first: the
+ * postmaster signals a worker and then its process group, so that one shutdown
+ * arrives as two signals.
  *
  * Errors.  A turn of the loop runs under PG_TRY.  An ERROR aborts its
  * transaction, is logged with this worker's name and pauses the work; the
@@ -64,6 +67,7 @@
 #define TIMEOUT_MS				(NOTIF_MAX_SLEEP_MS - 100)
 #define TIMEOUT_UPKEEP_MS		300000
 #define OWN_RETRY_MS			5000
+#define SIGTERM_ECHO_MS			500 /* within it, signals are one request */
 #define PAUSE_FIRST_MS			1000
 #define PAUSE_MAX_MS			60000
 
@@ -83,6 +87,9 @@ typedef enum SigtermMode
 } SigtermMode;
 
 static volatile sig_atomic_t sigterm_mode = SIGTERM_DIE;
+
+/* Monotonic; of the first SIGTERM.  Only the handler looks at it. */
+static int64 sigterm_first_ms = 0;
 
 /* This kind lets a running transaction finish. */
 static bool finishes_transactions = false;
@@ -242,14 +249,18 @@ worker_is_our_role(HeapTuple tuple)
 	return strcmp(NameStr(role->rolname), NOTIF_WORKER_ROLE) == 0 && role->rolcanlogin;
 }
 
-/* Flag and latch only: everything else is unsafe in a handler. */
+/* Flags, the clock and the latch: everything else is unsafe in a handler. */
 static void
 worker_sigterm(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
+	bool		again = ShutdownRequestPending &&
+		notif_monotonic_ms() - sigterm_first_ms >= SIGTERM_ECHO_MS;
 
+	if (!ShutdownRequestPending)
+		sigterm_first_ms = notif_monotonic_ms();
 	/* a second one is meant seriously */
-	if (sigterm_mode == SIGTERM_DIE || ShutdownRequestPending)
+	if (sigterm_mode == SIGTERM_DIE || again)
 	{
 		ProcDiePending = true;
 		InterruptPending = true;
@@ -541,14 +552,14 @@ worker_caught(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
 
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
-	if (cancelled)
-		return;
-	worker_note_error(worker, error);
+	if (!cancelled)
+	{
+		worker_note_error(worker, error);
+		shift = Min(worker->errors_in_a_row, 6);
+		worker->errors_in_a_row++;
+		worker->pause_until_ms = notif_monotonic_ms() + Min(PAUSE_FIRST_MS << shift, PAUSE_MAX_MS);
+	}
 	FreeErrorData(error);
-
-	shift = Min(worker->errors_in_a_row, 6);
-	worker->errors_in_a_row++;
-	worker->pause_until_ms = notif_monotonic_ms() + Min(PAUSE_FIRST_MS << shift, PAUSE_MAX_MS);
 
 	/* recover is the kind's own code: an ERROR in it ends the process */
 	if (ops->recover != NULL)

@@ -31,7 +31,9 @@ have() {
         postgresql-15)
             pg_config --bindir >/dev/null 2>&1 && [ -x "$(pg_config --bindir)/initdb" ] ;;
         postgresql-server-dev-15)
-            [ -e "$(pg_config --pgxs 2>/dev/null)" ] ;;
+            # the client's package brings pgxs.mk, but not the headers
+            [ -e "$(pg_config --pgxs 2>/dev/null)" ] &&
+                [ -e "$(pg_config --includedir-server 2>/dev/null)/postgres.h" ] ;;
         libnghttp2-dev | libssl-dev | libjansson-dev | libc-ares-dev)
             lib=${1%-dev}
             case $lib in libjansson) lib=jansson ;; libc-ares) lib=libcares ;; esac
