@@ -166,7 +166,8 @@ sub nap
 	return;
 }
 
-# Until $condition->() is true; false once the deadline has passed.
+# Until $condition->() is true; false once the deadline has passed.  A psql that
+# finds no server is gone before it could be handed its query: not true yet.
 sub wait_for
 {
 	my ($condition, $seconds) = @_;
@@ -174,7 +175,10 @@ sub wait_for
 
 	while (1)
 	{
-		return 1 if $condition->();
+		my $true = eval { $condition->() };
+
+		die $@ if $@ ne '' && $@ !~ /Broken pipe/;
+		return 1 if $true;
 		return 0 if time > $deadline;
 		nap();
 	}
@@ -285,9 +289,13 @@ sub wait_running
 	my ($node, $n) = @_;
 	$n //= WORKERS;
 
-	return $node->poll_query_until('shop',
-		qq{SELECT count(*) = $n FROM notif_private.worker_status()
-		   WHERE database = 'shop' AND state = 'running' AND pid IS NOT NULL});
+	my $ok = wait_for(sub {
+			my ($rc, $out) = $node->psql('shop',
+				qq{SELECT count(*) = $n FROM notif_private.worker_status()
+				   WHERE database = 'shop' AND state = 'running' AND pid IS NOT NULL});
+			return $rc == 0 && $out eq 't' });
+	diag("not all workers of shop run") if !$ok;
+	return $ok;
 }
 
 # Until every committed publish is routed and every delivery has ended.
