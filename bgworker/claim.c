@@ -20,23 +20,15 @@
 #define SEND_TIMEOUT_MS		30000
 #define QUEUE_TIMEOUT_MS	1000	/* max_claim_age: then it goes back */
 
-typedef struct ClaimedText
-{
-	const char *address;
-	const char *ref;
-	const char *locale;
-	const char *attributes;
-} ClaimedText;
-
 /* Copies one row of the claim; fills text with what lives as long as the turn. */
 static Attempt *
 claim_row(Dispatcher *d, Lane *lane, Flight *flight, const NotifRows *rows, uint64 row, ClaimedText *text)
 {
 	MemoryContext turn = d->worker->turn;
 	Attempt    *a = attempt_new(d);
+	bool		none;
 
 	a->lane = lane;
-	a->session = lane->session;
 	a->provider = lane->session->provider;
 	a->flight = flight;
 	flight->attempts++;
@@ -49,21 +41,19 @@ claim_row(Dispatcher *d, Lane *lane, Flight *flight, const NotifRows *rows, uint
 	a->recipient = notif_spi_int64(rows, row, 8, NULL);
 	a->endpoint = notif_spi_int64(rows, row, 9, NULL);
 	a->expires_at = notif_spi_timestamptz(rows, row, 10, NULL);
-	text->address = notif_spi_text(rows, row, 11, turn);
-	text->ref = notif_spi_text(rows, row, 12, turn);
-	text->locale = notif_spi_text(rows, row, 13, turn);
-	text->attributes = notif_spi_text(rows, row, 14, turn);
+	a->collapse = notif_spi_int64(rows, row, 11, &none);
+	a->collapses = !none;
+	text->address = notif_spi_text(rows, row, 12, turn);
+	text->ref = notif_spi_text(rows, row, 13, turn);
+	text->locale = notif_spi_text(rows, row, 14, turn);
+	text->attributes = notif_spi_text(rows, row, 15, turn);
 	return a;
 }
 
-/*
- * Renders and submits one attempt.  Whatever goes wrong ends as an outcome of
- * its own, never as an ERROR.
- */
-static void
-send_attempt(Dispatcher *d, Attempt *a, const ClaimedText *text)
+void
+dispatcher_send(Dispatcher *d, Attempt *a, const ClaimedText *text)
 {
-	Session    *session = a->session;
+	Session    *session = a->lane->session;
 	EventContent *event = content_event(d->content, &a->event);
 	TypeContent *type = content_type(d->content, a->type_id);
 	NotifH2Request request = {0};
@@ -103,6 +93,8 @@ send_attempt(Dispatcher *d, Attempt *a, const ClaimedText *text)
 		request.timeout_ms = SEND_TIMEOUT_MS;
 		request.queue_timeout_ms = QUEUE_TIMEOUT_MS;
 		request.ud = a;
+		a->session = session;
+		a->provider = session->provider;
 		a->bearer_number = session->bearer_number;
 		status = notif_h2_pool_submit(session->pool, &request);
 		if (status == NOTIF_OK)
@@ -207,6 +199,7 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 			TypeContent *type = content_type(d->content, attempts[i]->type_id);
 
 			attempts[i]->hold = type != NULL && type->hold;
+			attempts[i]->ordered = type != NULL && type->ordered;
 		}
 	}
 	/* Before the first byte, and whatever the role's synchronous_commit is. */
@@ -220,8 +213,8 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 		notif_worker_count(worker, NOTIF_COUNT_CLAIMS, 1);
 	for (uint64 i = 0; i < n; i++)
 	{
-		dlist_delete(&attempts[i]->node);
-		send_attempt(d, attempts[i], &texts[i]);
+		if (order_admit(d, attempts[i], &texts[i]))
+			dispatcher_send(d, attempts[i], &texts[i]);
 	}
 	notif_worker_count(worker, NOTIF_COUNT_SENT, (int64) n);
 	return batch >= limit;

@@ -179,6 +179,7 @@ load_type(struct Content *content, const NotifProviderOps *ops, int32 id)
 	{
 		strlcpy(fresh.name, name, sizeof(fresh.name));
 		fresh.hold = notif_spi_bool(&rows, 0, 5, NULL);
+		fresh.ordered = notif_spi_bool(&rows, 0, 6, NULL);
 		status = ops->template_new(notif_spi_text(&rows, 0, 2, CurrentMemoryContext),
 								   notif_spi_text(&rows, 0, 3, CurrentMemoryContext),
 								   notif_spi_text(&rows, 0, 4, CurrentMemoryContext),

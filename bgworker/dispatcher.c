@@ -51,6 +51,8 @@ attempt_new(Dispatcher *d)
 void
 attempt_free(Dispatcher *d, Attempt *attempt)
 {
+	if (attempt->queue != NULL)
+		order_recorded(d, attempt);
 	if (--attempt->flight->attempts == 0)
 		pfree(attempt->flight);
 	dlist_push_head(&d->free_attempts, &attempt->node);
@@ -62,6 +64,8 @@ attempt_done(Dispatcher *d, Attempt *attempt, const char *verdict, const char *r
 	Lane	   *lane = attempt->lane;
 
 	attempt->verdict = verdict;
+	if (attempt->queue != NULL)
+		order_ended(d, attempt);
 	if (reason != NULL)
 		strlcpy(attempt->reason, reason, sizeof(attempt->reason));
 	if (lane->n_done == 0)
@@ -242,7 +246,7 @@ static int
 lane_claim_size(const Dispatcher *d, const Lane *lane)
 {
 	int			capacity = session_capacity(lane->session);
-	int			room = Min(capacity, guc_max_in_flight - d->in_flight - d->n_done);
+	int			room = Min(capacity, guc_max_in_flight - d->in_flight - d->n_waiting - d->n_done);
 
 	if (room <= 0 || (lane->in_flight > 0 && room < lane->in_flight / 3))
 		return 0;
@@ -315,6 +319,10 @@ dispatcher_wait_ms(Dispatcher *d)
 
 	if (wait < 0)
 		wait = NOTIF_MAX_SLEEP_MS;
+	if (!dlist_is_empty(&d->ready))
+		wait = 0;
+	else if (d->n_waiting > 0)
+		wait = Min(wait, ORDER_WAIT_MS);
 	dlist_foreach(it, &d->lanes)
 	{
 		Lane	   *lane = dlist_container(Lane, node, it.cur);
@@ -379,6 +387,10 @@ dispatcher_work(NotifWorker *worker, void *arg)
 	dlist_iter	it;
 
 	notif_loop_step(d->loop, STEP_US);
+	if (worker->stopping)
+		order_give_back(d);
+	else if (order_serve(d))
+		notif_loop_step(d->loop, STEP_US);
 
 	dlist_foreach(it, &d->lanes)
 	{
@@ -453,7 +465,7 @@ dispatcher_drained(NotifWorker *worker, void *arg)
 {
 	Dispatcher *d = arg;
 
-	return d->in_flight == 0 && d->n_done == 0;
+	return d->in_flight == 0 && d->n_waiting == 0 && d->n_done == 0;
 }
 
 /* What could not be drained in time is recorded as it stands. */
@@ -464,6 +476,7 @@ dispatcher_last_record(Dispatcher *d)
 
 	dlist_foreach_modify(it, &d->sessions)
 		session_free(dlist_container(Session, node, it.cur));
+	order_give_back(d);
 	dlist_foreach_modify(it, &d->lanes)
 	{
 		Lane	   *lane = dlist_container(Lane, node, it.cur);
@@ -500,6 +513,7 @@ notif_dispatcher_run(NotifWorker *worker)
 	dlist_init(&d->free_attempts);
 	notif_buf_init(&d->scratch, 1024 * 1024);
 	d->content = content_new(d);
+	order_init(d);
 	d->loop = notif_loop_new();
 	d->resolver = d->loop != NULL ? notif_resolver_new(d->loop) : NULL;
 	if (d->resolver == NULL)

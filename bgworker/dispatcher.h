@@ -5,6 +5,7 @@
  * One dispatcher serves one tier of one database:
  *
  *		claim.c		takes attempts of a lane into a flight, commits, sends
+ *		order.c		one at a time for each endpoint
  *		record.c	writes what came back
  *		session.c	a provider account: credentials, token, connections
  *		content.c	types and events as the provider renders them
@@ -29,6 +30,9 @@
 #include "worker.h"
 
 typedef struct Dispatcher Dispatcher;
+
+/* A claimed attempt reaches its first byte within this, or goes back. */
+#define ORDER_WAIT_MS		1000
 
 /* A batch that was taken to the wire together. */
 typedef struct Flight
@@ -77,6 +81,15 @@ typedef struct Lane
 	dlist_node	node;
 } Lane;
 
+/* What a claim reads beside the attempt itself. */
+typedef struct ClaimedText
+{
+	const char *address;
+	const char *ref;
+	const char *locale;
+	const char *attributes;
+} ClaimedText;
+
 typedef struct Attempt
 {
 	pg_uuid_t	delivery;
@@ -89,11 +102,20 @@ typedef struct Attempt
 	int16		attempt;
 	int16		tries;
 	bool		hold;			/* its category forbids sending twice */
+	bool		ordered;		/* one at a time for its endpoint */
+	bool		collapses;		/* has a collapse key: */
+	int64		collapse;		/* its hash */
 	Lane	   *lane;
 	int			provider;		/* that it was sent through */
 	Session    *session;		/* of it; only while on the wire */
 	uint32		bearer_number;	/* with which of its bearers it was sent */
 	Flight	   *flight;
+
+	/* of order.c, while ordered and not done */
+	struct EndpointQueue *queue;	/* NULL: none */
+	ClaimedText text;			/* a copy, while it waits; allocated in one piece */
+	int64		claimed_ms;		/* monotonic */
+	dlist_node	wait_node;		/* in Dispatcher.waiting or .ready */
 
 	/* set when it is done */
 	const char *verdict;		/* word that worker_record_* takes */
@@ -124,6 +146,12 @@ struct Dispatcher
 	dlist_head	claimed;
 	bool		claim_committed;
 
+	/* ordered attempts that are claimed and wait for their turn: order.c */
+	HTAB	   *queues;			/* of endpoints that have one in the air */
+	dlist_head	waiting;		/* oldest first */
+	dlist_head	ready;			/* whose turn it is */
+	int			n_waiting;		/* in either list */
+
 	dlist_head	free_attempts;
 	NotifBuf	scratch;
 	struct Content *content;
@@ -140,6 +168,27 @@ extern bool dispatcher_config_invalid(void);
 
 /* claim.c: true if it may have left attempts unread. Raises. */
 extern bool dispatcher_claim(Dispatcher *d, Lane *lane, int limit);
+/*
+ * Renders and submits an attempt over its lane's session of now.  Whatever goes
+ * wrong ends as an outcome of its own, never as an ERROR.
+ */
+extern void dispatcher_send(Dispatcher *d, Attempt *a, const ClaimedText *text);
+
+/*
+ * order.c: whether an attempt of Dispatcher.claimed may be sent at once.  If not, it
+ * waits for its turn with a copy of text, or has been given back.  It leaves the
+ * list in any case but an ERROR.
+ */
+extern void order_init(Dispatcher *d);
+extern bool order_admit(Dispatcher *d, Attempt *a, const ClaimedText *text);
+/* An attempt with a queue is done: the next one's turn, or nobody's. */
+extern void order_ended(Dispatcher *d, Attempt *a);
+/* The outcome of an attempt that still has a queue is on record. */
+extern void order_recorded(Dispatcher *d, Attempt *a);
+/* Sends those whose turn it is, gives back those that waited for too long. */
+extern bool order_serve(Dispatcher *d);
+/* Gives back all that wait: nothing more is sent. */
+extern void order_give_back(Dispatcher *d);
 
 /* record.c: writes outcomes of a lane, the oldest that are done. Raises. */
 extern void dispatcher_record(Dispatcher *d, Lane *lane);
@@ -148,6 +197,8 @@ extern void dispatcher_recover(Dispatcher *d);
 /* session.c */
 extern void sessions_reload(Dispatcher *d);		/* in a transaction */
 extern void session_free(Session *session);
+/* Has credentials, and is not left alone for a while; NULL is not usable. */
+extern bool session_usable(const Session *session);
 /* How many requests may be taken now; opens nothing. */
 extern int	session_capacity(Session *session);
 /* A usable token, minted or taken over if needed; false: parked. Raises. */
@@ -171,6 +222,7 @@ typedef struct TypeContent
 	int32		id;				/* hash key */
 	char		name[128];
 	bool		hold;
+	bool		ordered;
 	NotifMessageTemplate *tmpl; /* NULL: does not compile, see error */
 	const NotifProviderOps *ops;
 	char		error[NOTIF_REASON_MAX];

@@ -24,7 +24,7 @@
 #include "dispatcher.h"
 
 /* Columns of notif_private.attempt, sql/10-types.sql. */
-#define ATTEMPT_COLUMNS 10
+#define ATTEMPT_COLUMNS 11
 
 static Oid	attempt_type = InvalidOid;
 static TupleDesc attempt_desc = NULL;
@@ -61,6 +61,8 @@ attempt_datum(const Attempt *a)
 	values[7] = Int64GetDatum(a->endpoint);
 	values[8] = TimestampTzGetDatum(a->expires_at);
 	values[9] = BoolGetDatum(true);
+	values[10] = Int64GetDatum(a->collapse);
+	nulls[10] = !a->collapses;
 	tuple = heap_form_tuple(attempt_desc, values, nulls);
 	return HeapTupleGetDatum(tuple);
 }

@@ -344,10 +344,16 @@ session_park(Session *session, int ms, const char *error)
 	strlcpy(session->error, error, sizeof(session->error));
 }
 
+bool
+session_usable(const Session *session)
+{
+	return session != NULL && session->account != NULL && session->parked_until_ms <= notif_monotonic_ms();
+}
+
 int
 session_capacity(Session *session)
 {
-	if (session == NULL || session->account == NULL || session->parked_until_ms > notif_monotonic_ms())
+	if (!session_usable(session))
 		return 0;
 	return notif_h2_pool_capacity(session->pool);
 }

@@ -47,7 +47,7 @@ static NotifStmt stmt_check = {
 };
 
 /* sql/92-upkeep.sql counts them */
-#define UPKEEP_STEPS 10
+#define UPKEEP_STEPS 11
 
 static NotifStmt stmt_step = {
 	.sql = "SELECT u.did, u.next_due_ms, u.detach_parent, u.detach_child"

@@ -35,5 +35,6 @@ CREATE TYPE notif_private.attempt AS (
 	recipient	bigint,
 	endpoint	bigint,
 	expires_at	timestamptz,
-	charged		boolean			-- rate limits have been charged for it
+	charged		boolean,		-- rate limits have been charged for it
+	collapse	bigint			-- hash of its collapse key; NULL: none
 );

@@ -18,7 +18,7 @@ COMMENT ON FUNCTION notif.now() IS
 CREATE FUNCTION notif_private.delivery_id(event uuid, endpoint bigint) RETURNS uuid
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_delivery_id';
 COMMENT ON FUNCTION notif_private.delivery_id(uuid, bigint) IS
-	'The UUIDv7 of the delivery of an event to an endpoint: the event''s time, 74 bits derived from both. Expanding twice gives the same id.';
+	'The UUIDv7 of the delivery of an event to an endpoint: the event''s time and 62 bits derived from both. Expanding twice gives the same id.';
 
 CREATE FUNCTION notif_private.item_id(event uuid, recipient bigint) RETURNS uuid
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_item_id';

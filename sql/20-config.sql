@@ -34,6 +34,8 @@ CREATE TABLE notif_private.type (
 	body		text NOT NULL,
 	push		jsonb NOT NULL,
 	ttl			interval NOT NULL,
+	-- one after the other for each endpoint, also behind one that waits for a retry
+	ordered		boolean NOT NULL,
 	enabled		boolean NOT NULL DEFAULT true,
 	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );

@@ -8,6 +8,10 @@ CREATE TABLE notif_private.turn_@TIER@ (
 	at			timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 
+-- The order of expansion: each step of the tier's one router has 2^24 numbers after
+-- those of all earlier steps, also of those before a crash or a restore.
+CREATE SEQUENCE notif_private.ord_@TIER@ AS bigint;
+
 -- Attempts that are due now.
 CREATE TABLE notif_private.outbox_@TIER@ (
 	ring		smallint NOT NULL,
@@ -23,7 +27,8 @@ CREATE TABLE notif_private.outbox_@TIER@ (
 	recipient	bigint NOT NULL,
 	endpoint	bigint NOT NULL,
 	event		uuid NOT NULL,
-	expires_at	timestamptz NOT NULL
+	expires_at	timestamptz NOT NULL,
+	collapse	bigint			-- hash of the event's collapse key
 ) PARTITION BY LIST (ring);
 
 -- Attempts that are due later.  part is due_at, clamped into what partitions
@@ -43,12 +48,27 @@ CREATE TABLE notif_private.schedule_@TIER@ (
 	endpoint	bigint NOT NULL,
 	event		uuid NOT NULL,
 	expires_at	timestamptz NOT NULL,
-	charged		boolean NOT NULL
+	charged		boolean NOT NULL,
+	collapse	bigint
 ) PARTITION BY RANGE (part);
 
--- Positions.  role 0: the router's window of events; 1: an expansion (key is the
--- event); 2: a lane's window of the outbox; 3: a lane's horizon of the schedule.
--- The newest seq of (role, lane, key) holds.
+-- Endpoints of which an attempt waits in the schedule: what comes later in order
+-- waits behind it.  A row holds until the horizon of its lane has passed its time,
+-- which is when that attempt has been read.  Written only when something is put off, by
+-- the owner of the recipient's slot; apart from the endpoint, so that no tier waits
+-- for another's lock.
+CREATE TABLE notif_private.blocked_@TIER@ (
+	endpoint	bigint PRIMARY KEY,
+	lane		integer NOT NULL,
+	until		timestamptz NOT NULL,
+	ord			bigint NOT NULL		-- the smallest one that waits
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
+CREATE INDEX blocked_@TIER@_until ON notif_private.blocked_@TIER@ (lane, until);
+
+-- Positions.  role 0: the router's window of events, at (xid, id); 1: an expansion
+-- (key is the event); 2: a lane's window of the outbox, at (xid, place = ord); 3: a
+-- lane's horizon of the schedule, at (due, place = ord, id).  The newest seq of
+-- (role, lane, key) holds.
 CREATE TABLE notif_private.cursor_@TIER@ (
 	ring		smallint NOT NULL,
 	role		smallint NOT NULL,
@@ -59,7 +79,7 @@ CREATE TABLE notif_private.cursor_@TIER@ (
 	s_to		pg_snapshot,	-- NULL: no window is open
 	xid			xid8,
 	id			uuid,
-	place		bigint,			-- expansion: recipient or array position reached
+	place		bigint,			-- ord; expansion: recipient or array position reached
 	due			timestamptz,
 	count		bigint NOT NULL DEFAULT 0,
 	done		boolean NOT NULL DEFAULT false
@@ -95,7 +115,8 @@ BEGIN
 	FOR slot IN 0 .. 7 LOOP
 		EXECUTE pg_catalog.format('CREATE TABLE notif_private.outbox_@TIER@_%1$s PARTITION OF notif_private.outbox_@TIER@ FOR VALUES IN (%1$s)
 			WITH (autovacuum_enabled = off)', slot);
-		EXECUTE pg_catalog.format('CREATE INDEX outbox_@TIER@_%1$s_read ON notif_private.outbox_@TIER@_%1$s (lane, incarnation, xid, delivery)', slot);
+		EXECUTE pg_catalog.format('CREATE INDEX outbox_@TIER@_%1$s_read ON notif_private.outbox_@TIER@_%1$s (lane, incarnation, xid, ord)', slot);
+		EXECUTE pg_catalog.format('CREATE INDEX outbox_@TIER@_%1$s_collapse ON notif_private.outbox_@TIER@_%1$s (endpoint, collapse, ord) WHERE collapse IS NOT NULL', slot);
 		-- only what was redelivered: nothing for a fresh attempt to write
 		EXECUTE pg_catalog.format('CREATE INDEX outbox_@TIER@_%1$s_again ON notif_private.outbox_@TIER@_%1$s (delivery, attempt) WHERE attempt OPERATOR(pg_catalog.>) 1', slot);
 	END LOOP;

@@ -37,7 +37,8 @@ BEGIN
 		('inbox', '1 month', '1 day', '1 month', true, ARRAY[
 			'ALTER TABLE notif_private.%1$I ADD PRIMARY KEY (recipient, id)']);
 	RETURN QUERY SELECT 'schedule_' || t.name, interval '1 day', interval '1 day', interval '7 days', false, ARRAY[
-			'CREATE INDEX ON notif_private.%1$I (lane, due_at, delivery, attempt)']
+			'CREATE INDEX ON notif_private.%1$I (lane, due_at, ord, delivery)',
+			'CREATE INDEX ON notif_private.%1$I (endpoint, collapse, ord) WHERE collapse IS NOT NULL']
 		FROM (VALUES ('critical'), ('standard'), ('bulk')) t(name);
 END
 $$;

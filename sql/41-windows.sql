@@ -15,6 +15,45 @@ $$;
 COMMENT ON FUNCTION notif_private.passed(xid8, uuid, pg_snapshot, pg_snapshot, xid8, uuid) IS
 	'Whether a row lies before a position: visible in the window''s start, or in its end and not after (at_xid, at_id).';
 
+CREATE FUNCTION notif_private.passed(p_xid xid8, p_ord bigint, s_from pg_snapshot, s_to pg_snapshot,
+									 at_xid xid8, at_ord bigint) RETURNS boolean
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN coalesce(pg_visible_in_snapshot(p_xid, s_from), false)
+		OR coalesce(pg_visible_in_snapshot(p_xid, s_to) AND (p_xid, p_ord) <= (at_xid, at_ord), false);
+END
+$$;
+COMMENT ON FUNCTION notif_private.passed(xid8, bigint, pg_snapshot, pg_snapshot, xid8, bigint) IS
+	'The same for an attempt of the outbox, whose place in its transaction is ord.';
+
+CREATE FUNCTION notif_private.passed(p_due timestamptz, p_ord bigint, p_id uuid,
+								   at_due timestamptz, at_ord bigint, at_id uuid) RETURNS boolean
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN at_due IS NOT NULL AND (p_due, p_ord, p_id) <= (at_due, at_ord, at_id);
+END
+$$;
+COMMENT ON FUNCTION notif_private.passed(timestamptz, bigint, uuid, timestamptz, bigint, uuid) IS
+	'Whether a scheduled attempt lies before a lane''s horizon (NULL: nothing does).';
+
+-- An endpoint's block with one more that is put off: until the last of those that
+-- wait, from the first of them.  What its lane's horizon has passed is over.
+CREATE FUNCTION notif_private.still_blocked(
+	p_lane integer, p_until timestamptz, p_ord bigint,
+	new_lane integer, new_until timestamptz, new_ord bigint, p_horizon timestamptz,
+	OUT lane integer, OUT until timestamptz, OUT ord bigint)
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	lane := new_lane; until := new_until; ord := new_ord;
+	IF p_lane = new_lane AND p_until > coalesce(p_horizon, '-infinity') THEN
+		until := greatest(p_until, new_until);
+		ord := least(p_ord, new_ord);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION notif_private.still_blocked(integer, timestamptz, bigint, integer, timestamptz, bigint, timestamptz) IS
+	'Joins what blocks an endpoint already with another attempt that is put off.';
+
 CREATE FUNCTION notif_private.is_paused(p_what text, p_name text) RETURNS boolean
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

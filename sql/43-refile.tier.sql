@@ -37,13 +37,13 @@ BEGIN
 	total := total + n;
 	FOR lane_at IN
 		SELECT r.id AS lane, c.* FROM notif_private.route r
-		LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.id FROM notif_private.cursor_@TIER@ q
+		LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.place FROM notif_private.cursor_@TIER@ q
 							WHERE q.role = 2 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
 	LOOP
 		UPDATE notif_private.outbox_@TIER@ o
 		   SET incarnation = p_incarnation, xid = pg_current_xact_id()
 		 WHERE o.lane = lane_at.lane AND o.incarnation = v_old
-		   AND NOT notif_private.passed(o.xid, o.delivery, lane_at.s_from, lane_at.s_to, lane_at.xid, lane_at.id);
+		   AND NOT notif_private.passed(o.xid, o.ord, lane_at.s_from, lane_at.s_to, lane_at.xid, lane_at.place);
 		GET DIAGNOSTICS n = ROW_COUNT;
 		total := total + n;
 	END LOOP;

@@ -9,6 +9,15 @@ $$;
 COMMENT ON FUNCTION notif_private.turn_@TIER@() IS
 	'How often the rings of the tier have been turned: the slot in use is this modulo their size.';
 
+CREATE FUNCTION notif_private.ord_base_@TIER@() RETURNS bigint
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN nextval('notif_private.ord_@TIER@') << 24;
+END
+$$;
+COMMENT ON FUNCTION notif_private.ord_base_@TIER@() IS
+	'The number below those that a step of the router gives its attempts.';
+
 -- p_recipients NULL: each event's own list.  Not NULL: these recipients, for the
 -- one event given.  The chain of laterals is the plan: one index probe each.
 CREATE FUNCTION notif_private.fanout_@TIER@(p_turn bigint, p_ord bigint, p_events uuid[], p_recipients bigint[])
@@ -30,12 +39,12 @@ BEGIN
 		SELECT x.id INTO v_last FROM unnest(p_events) x(id) ORDER BY x.id DESC LIMIT 1;
 	END IF;
 	WITH pair AS MATERIALIZED (
-		SELECT ev.id AS event, ev.type_id, ev.expires_at, ty.retention, ty.push, ty.inbox,
+		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ty.retention, ty.push, ty.inbox,
 			   a.recipient, rc.active, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
 			   row_number() OVER () AS n
 		  FROM unnest(p_events) WITH ORDINALITY i(id, nth)
 		 CROSS JOIN LATERAL (
-			SELECT e.id, e.type_id, e.recipients, e.channels, e.expires_at
+			SELECT e.id, e.type_id, e.recipients, e.channels, e.expires_at, hashtextextended(e.collapse_key, 0) AS collapse
 			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
@@ -58,9 +67,10 @@ BEGIN
 	),
 	queued AS (
 		INSERT INTO notif_private.outbox_@TIER@ (ring, incarnation, lane, delivery, slot, attempt, tries, type_id, ord,
-												 recipient, endpoint, event, expires_at)
+												 recipient, endpoint, event, expires_at, collapse)
 		SELECT p_turn % 8, v_inc, p.lane, notif_private.delivery_id(p.event, p.endpoint),
-			   hashint8(p.recipient) & 63, 1, 0, p.type_id, p_ord + p.n, p.recipient, p.endpoint, p.event, p.expires_at
+			   hashint8(p.recipient) & 63, 1, 0, p.type_id, p_ord + p.n, p.recipient, p.endpoint, p.event, p.expires_at,
+			   p.collapse
 		  FROM pair p WHERE p.lane IS NOT NULL
 		RETURNING lane
 	),

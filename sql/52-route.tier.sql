@@ -67,14 +67,14 @@ COMMENT ON FUNCTION notif_private.read_events_@TIER@(pg_snapshot, pg_snapshot, x
 	'Events that became visible between two snapshots, after a position, in (xid, id) order.';
 
 -- Expands the small ones of a list of events, turns the others into expansions.
-CREATE FUNCTION notif_private.spread_@TIER@(p_turn bigint, p_seq bigint, p_ids uuid[], p_kinds smallint[],
+CREATE FUNCTION notif_private.spread_@TIER@(p_turn bigint, p_ids uuid[], p_kinds smallint[],
 											p_topics integer[], p_audiences integer[], OUT attempts bigint, OUT expansions uuid[])
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	small	uuid[] := '{}';
 	redo	uuid;
-	-- ord: 2^20 numbers for each step of the router
-	base	bigint := p_seq * 1048576;
+	base	bigint := notif_private.ord_base_@TIER@();
+	nth		integer := 0;
 BEGIN
 	expansions := '{}';
 	IF cardinality(p_ids) = 1 AND p_kinds[1] = 0 AND p_topics[1] IS NULL AND p_audiences[1] <= 500 THEN
@@ -96,12 +96,13 @@ BEGIN
 	END IF;
 	IF 1 = ANY (p_kinds) THEN
 		FOR redo IN SELECT u.id FROM unnest(p_ids, p_kinds) u(id, kind) WHERE u.kind = 1 LOOP
-			attempts := attempts + notif_private.redo_@TIER@(p_turn, base + 1000000, redo);
+			nth := nth + 1;
+			attempts := attempts + notif_private.redo_@TIER@(p_turn, base + 8388608 + nth, redo);
 		END LOOP;
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION notif_private.spread_@TIER@(bigint, bigint, uuid[], smallint[], integer[], integer[]) IS
+COMMENT ON FUNCTION notif_private.spread_@TIER@(bigint, uuid[], smallint[], integer[], integer[]) IS
 	'Expands events of at most 500 recipients at once; larger ones and topics become expansions, served round robin.';
 
 -- A command to try a dead delivery again.
@@ -131,10 +132,11 @@ BEGIN
 		RETURN 0;
 	END IF;
 	INSERT INTO notif_private.outbox_@TIER@ (ring, incarnation, lane, delivery, slot, attempt, tries, type_id, ord,
-											 recipient, endpoint, event, expires_at)
+											 recipient, endpoint, event, expires_at, collapse)
 	SELECT p_turn % 8, notif_private.current_incarnation(), app.route_id, last.delivery,
 		   hashint8(last.recipient) & 63, v_attempt, 0, last.type_id, p_ord, last.recipient, last.endpoint,
-		   last.event, cmd.expires_at
+		   last.event, cmd.expires_at,
+		   (SELECT hashtextextended(e.collapse_key, 0) FROM notif_private.event e WHERE e.id = last.event)
 	  FROM notif_private.endpoint p JOIN notif_private.app ON app.id = p.app_id
 	 WHERE p.id = last.endpoint AND app.route_id IS NOT NULL
 	RETURNING lane INTO v_lane;
@@ -209,7 +211,7 @@ BEGIN
 	last_xid := xids[events];
 	last_id := ids[events];
 	SELECT s.attempts, s.expansions INTO attempts, expansions
-	  FROM notif_private.spread_@TIER@(v_turn, v_seq, ids, kinds, topics, audiences) s;
+	  FROM notif_private.spread_@TIER@(v_turn, ids, kinds, topics, audiences) s;
 	-- One transaction fills a whole chunk: the rest of it is served round robin,
 	-- so that whoever published after it does not wait for it.
 	IF xids[1] = last_xid AND (v_read > events OR events >= least(p_limit, 500)) THEN
@@ -255,7 +257,6 @@ CREATE FUNCTION notif_private.worker_expand_@TIER@(p_key uuid, p_limit integer, 
 DECLARE
 	at			record;
 	ev			record;
-	router		record;
 	v_turn		constant bigint := notif_private.turn_@TIER@();
 	v_inc		constant smallint := notif_private.current_incarnation();
 	people		bigint[];
@@ -263,7 +264,6 @@ DECLARE
 	kinds		smallint[];
 	topics		integer[];
 	audiences	integer[];
-	v_ord		bigint;
 BEGIN
 	attempts := 0; done := false; expansions := '{}';
 	paused := notif_private.is_paused('tier', '@TIER@');
@@ -276,10 +276,6 @@ BEGIN
 		done := true;
 		RETURN;
 	END IF;
-	-- ord follows the router's own steps; an expansion's chunks share one.
-	SELECT c.seq INTO router FROM notif_private.cursor_@TIER@ c WHERE c.role = 0 AND c.lane = 0
-	   AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
-	v_ord := router.seq * 1048576 + 500000;
 
 	IF at.xid IS NOT NULL THEN
 		-- The rest of a large transaction.
@@ -297,7 +293,7 @@ BEGIN
 		done := coalesce(cardinality(ids), 0) = 0;
 		IF NOT done THEN
 			SELECT s.attempts, s.expansions INTO attempts, expansions
-			  FROM notif_private.spread_@TIER@(v_turn, router.seq, ids, kinds, topics, audiences) s;
+			  FROM notif_private.spread_@TIER@(v_turn, ids, kinds, topics, audiences) s;
 		END IF;
 		INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, xid, id, count, done)
 		VALUES (v_turn % 4, 1, p_key, at.seq + 1, at.xid, coalesce(ids[cardinality(ids)], at.id),
@@ -328,7 +324,7 @@ BEGIN
 			PERFORM notif_private.event_outcome_@TIER@(v_turn, ev.id, ev.type_id, 'cancelled', 'cancelled');
 		END IF;
 	ELSIF coalesce(cardinality(people), 0) > 0 THEN
-		attempts := notif_private.fanout_@TIER@(v_turn, v_ord, ARRAY[p_key], people);
+		attempts := notif_private.fanout_@TIER@(v_turn, notif_private.ord_base_@TIER@(), ARRAY[p_key], people);
 	ELSIF at.count = 0 THEN
 		PERFORM notif_private.event_outcome_@TIER@(v_turn, ev.id, ev.type_id, 'suppressed', 'no_audience');
 	END IF;

@@ -22,12 +22,63 @@ $$;
 COMMENT ON FUNCTION notif_private.worker_lanes_@TIER@() IS
 	'The routes of the tier and the provider that carries each now: the first one enabled and not paused, NULL if there is none. Empty while the tier is paused.';
 
+-- Which of a batch are overtaken: a newer attempt of the same collapse key for the
+-- same endpoint is waiting or was accepted.  One that a gate stopped counts for
+-- nothing, or nobody would be told at all.
+CREATE FUNCTION notif_private.superseded_@TIER@(p_batch notif_private.attempt[], p_now timestamptz) RETURNS boolean[]
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET jit = off AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM unnest(p_batch) b WHERE b.collapse IS NOT NULL) THEN
+		RETURN NULL;
+	END IF;
+	RETURN (SELECT array_agg(coalesce(n.found, false) ORDER BY b.nth)
+			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
+													 expires_at, charged, collapse, nth)
+			  LEFT JOIN LATERAL (
+				SELECT true AS found
+				  FROM (SELECT o.delivery, o.event, o.expires_at FROM notif_private.outbox_@TIER@ o
+						 WHERE o.endpoint = b.endpoint AND o.collapse = b.collapse AND o.ord > b.ord
+						UNION ALL
+						SELECT s.delivery, s.event, s.expires_at FROM notif_private.schedule_@TIER@ s
+						 WHERE s.endpoint = b.endpoint AND s.collapse = b.collapse AND s.ord > b.ord) newer
+				 WHERE b.collapse IS NOT NULL AND newer.expires_at > p_now
+				   AND NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = newer.event)
+				   AND NOT EXISTS (SELECT FROM notif_private.outcome x
+									WHERE x.delivery = newer.delivery AND x.terminal AND x.state <> 'accepted')
+				 LIMIT 1) n ON true);
+END
+$$;
+COMMENT ON FUNCTION notif_private.superseded_@TIER@(notif_private.attempt[], timestamptz) IS
+	'For each attempt of a batch whether a newer one of its collapse key replaces it; NULL if none has a collapse key.';
+
+-- Order: an earlier attempt for the same endpoint has been put off and not been
+-- read again, so a later one waits until then.
+CREATE FUNCTION notif_private.waits_@TIER@(p_batch notif_private.attempt[], p_lane integer, p_horizon timestamptz)
+	RETURNS timestamptz[]
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET jit = off AS $$
+BEGIN
+	RETURN (SELECT array_agg(w.until ORDER BY b.nth)
+			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
+													 expires_at, charged, collapse, nth)
+			  LEFT JOIN LATERAL (
+				SELECT k.until FROM notif_private.blocked_@TIER@ k
+				 WHERE k.endpoint = b.endpoint AND k.lane = p_lane AND k.until > coalesce(p_horizon, '-infinity') AND k.ord < b.ord
+				   AND (SELECT t.ordered FROM notif_private.type t WHERE t.id = b.type_id) OFFSET 0) w ON true);
+END
+$$;
+COMMENT ON FUNCTION notif_private.waits_@TIER@(notif_private.attempt[], integer, timestamptz) IS
+	'For each attempt of a batch until when it waits behind an earlier one of its endpoint; NULL: it does not.';
+
 -- The gates and the flight, for a batch already read.
 CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worker bigint, p_flight bigint,
 										  p_batch notif_private.attempt[], p_horizon timestamptz)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
-				   recipient bigint, endpoint bigint, expires_at timestamptz, address text, ref text, locale text,
-				   attributes text)
+				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, address text, ref text,
+				   locale text, attributes text)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET jit = off AS $$
@@ -35,33 +86,45 @@ DECLARE
 	v_now		constant timestamptz := notif.now();
 	v_inc		constant smallint := notif_private.current_incarnation();
 	v_limits	bigint[];
+	v_blocked	timestamptz;	-- until when some endpoint is
+	v_wait		timestamptz[];	-- of each attempt of the batch, as is the next
+	v_newer		boolean[];
 BEGIN
-	SELECT array_agg(x.v ORDER BY l.id, x.n) INTO v_limits
+	SELECT array_agg(x.v ORDER BY l.id, x.n),
+		   (SELECT k.until FROM notif_private.blocked_@TIER@ k WHERE k.lane = p_lane ORDER BY k.lane, k.until DESC LIMIT 1)
+	  INTO v_limits, v_blocked
 	  FROM notif_private.rate_limit l
 	 CROSS JOIN LATERAL (VALUES (1, l.id::bigint), (2, l.max_count),
 						 (3, (extract(epoch FROM l.per) * 1000)::bigint)) x(n, v);
-	IF v_limits IS NOT NULL AND p_horizon IS NULL THEN
+	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL) THEN
 		-- somebody may be deferred: into the schedule, after its horizon
 		SELECT c.due INTO p_horizon FROM notif_private.cursor_@TIER@ c
 		 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000'
 		 ORDER BY c.seq DESC LIMIT 1;
 	END IF;
+	IF v_blocked > coalesce(p_horizon, '-infinity') THEN
+		v_wait := notif_private.waits_@TIER@(p_batch, p_lane, p_horizon);
+	END IF;
+	v_newer := notif_private.superseded_@TIER@(p_batch, v_now);
 	RETURN QUERY
 	WITH batch AS MATERIALIZED (
 		SELECT b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
-			   ep.address, rc.ref, rc.locale, rc.attributes, ty.retention,
+			   b.collapse, ep.address, rc.ref, rc.locale, rc.attributes, ty.retention, ty.ordered,
+			   CASE WHEN b.attempt < 32000 THEN v_wait[b.nth] END AS wait,
 			   CASE WHEN cn.found THEN 'cancelled:cancel'
 					WHEN b.expires_at <= v_now THEN 'expired:expired'
 					WHEN ty.enabled IS NOT TRUE THEN 'suppressed:type_disabled'
 					WHEN rc.active IS NOT TRUE THEN 'suppressed:recipient_inactive'
 					WHEN ep.state IS NULL THEN 'suppressed:endpoint_unknown'
 					WHEN ep.state <> 'active' THEN 'suppressed:endpoint_' || ep.state::text
+					WHEN v_newer[b.nth] THEN 'superseded:collapse'
 			   END AS stop,
 			   -- charged once per delivery: later attempts pass free
 			   b.charged, v_limits IS NOT NULL AND NOT b.charged AND ty.rate_limited AS limited
-		  FROM unnest(p_batch) b
+		  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
+												 expires_at, charged, collapse, nth)
 		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c WHERE c.event = b.event OFFSET 0) cn ON true
-		  LEFT JOIN LATERAL (SELECT t.enabled, c.rate_limited, c.retention
+		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, c.rate_limited, c.retention
 							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 							  WHERE t.id = b.type_id OFFSET 0) ty ON true
 		  LEFT JOIN LATERAL (SELECT e.state, e.address FROM notif_private.endpoint e WHERE e.id = b.endpoint OFFSET 0) ep ON true
@@ -72,10 +135,10 @@ BEGIN
 	asked AS MATERIALIZED (
 		SELECT b.*, true AS charge, dense_rank() OVER (ORDER BY b.recipient) AS person,
 			   row_number() OVER (PARTITION BY b.recipient ORDER BY b.ord, b.delivery) AS nth
-		  FROM batch b WHERE b.limited AND b.stop IS NULL
+		  FROM batch b WHERE b.limited AND b.stop IS NULL AND b.wait IS NULL
 		UNION ALL
 		SELECT b.*, false, NULL, NULL
-		  FROM batch b WHERE (b.limited AND b.stop IS NULL) IS NOT TRUE
+		  FROM batch b WHERE (b.limited AND b.stop IS NULL AND b.wait IS NULL) IS NOT TRUE
 	),
 	-- In recipient order, so that two claims never deadlock; creates missing rows.
 	charged AS (
@@ -97,13 +160,17 @@ BEGIN
 	judged AS MATERIALIZED (
 		SELECT a.*, l.name AS limit_name,
 			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 1)
+					WHEN a.wait IS NOT NULL THEN 'deferred'
 					WHEN NOT a.charge OR a.nth <= g.n[a.person] THEN 'flight'
 					WHEN l.action = 'defer' AND g.retry_at[a.person] < a.expires_at AND a.attempt < 32000 THEN 'deferred'
 					ELSE 'suppressed' END AS verdict,
 			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 2)
+					WHEN a.wait IS NOT NULL THEN 'order'
 					WHEN NOT a.charge OR a.nth <= g.n[a.person] THEN NULL
 					ELSE 'rate_limited:' || coalesce(l.name, '?') END AS reason,
-			   greatest(g.retry_at[a.person], p_horizon) + interval '1 microsecond' AS next_at
+			   -- its own time is after the horizon; equal times are read in order
+			   CASE WHEN a.wait IS NOT NULL THEN a.wait
+					ELSE greatest(g.retry_at[a.person], p_horizon) + interval '1 microsecond' END AS next_at
 		  FROM asked a
 		 CROSS JOIN granted g
 		  LEFT JOIN LATERAL (SELECT r.name, r.action FROM notif_private.rate_limit r
@@ -120,18 +187,27 @@ BEGIN
 	),
 	refiled AS (
 		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-												   recipient, endpoint, event, expires_at, charged)
+												   recipient, endpoint, event, expires_at, charged, collapse)
 		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', j.next_at), v_inc, p_lane, j.next_at, j.delivery, hashint8(j.recipient) & 63,
 			   -- tries stays: a deferral is not an attempt
-			   j.attempt + 1, j.tries, j.type_id, j.ord, j.recipient, j.endpoint, j.event, j.expires_at, false
+			   j.attempt + 1, j.tries, j.type_id, j.ord, j.recipient, j.endpoint, j.event, j.expires_at, j.charged,
+			   j.collapse
 		  FROM judged j WHERE j.verdict = 'deferred'
 		RETURNING 1
+	),
+	blocking AS (
+		INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, lane, until, ord)
+		SELECT j.endpoint, p_lane, max(j.next_at), min(j.ord) FROM judged j
+		 WHERE j.verdict = 'deferred' AND j.ordered GROUP BY j.endpoint ORDER BY j.endpoint
+		ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
+		   SET (lane, until, ord) = (SELECT b.lane, b.until, b.ord FROM notif_private.still_blocked(
+				k.lane, k.until, k.ord, excluded.lane, excluded.until, excluded.ord, p_horizon) b)
 	),
 	flown AS (
 		INSERT INTO notif_private.flight_@TIER@ (ring, worker, flight, closed, lane, attempts)
 		SELECT p_turn % 4, p_worker, p_flight, false, p_lane, f.attempts
 		  FROM (SELECT array_agg((j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
-								  j.expires_at, true)::notif_private.attempt) AS attempts
+								  j.expires_at, true, j.collapse)::notif_private.attempt) AS attempts
 				  FROM judged j WHERE j.verdict = 'flight') f
 		 WHERE f.attempts IS NOT NULL
 		RETURNING cardinality(flight_@TIER@.attempts) AS n
@@ -154,7 +230,7 @@ BEGIN
 											  (SELECT count(*) FROM refiled)) AS held
 	)
 	SELECT cardinality(p_batch), j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
-		   j.expires_at, j.address, j.ref, j.locale, j.attributes
+		   j.expires_at, j.collapse, j.address, j.ref, j.locale, j.attributes
 	  FROM proof LEFT JOIN judged j ON proof.held AND j.verdict = 'flight'
 	 ORDER BY j.ord;
 END
@@ -172,23 +248,26 @@ DECLARE
 	hz		record;
 	v_now	constant timestamptz := notif.now();
 	v_due	timestamptz;
+	v_ord	bigint;
 	v_id	uuid;
 BEGIN
-	SELECT c.ring, c.seq, c.due, c.id INTO hz FROM notif_private.cursor_@TIER@ c
+	SELECT c.ring, c.seq, c.due, c.place, c.id INTO hz FROM notif_private.cursor_@TIER@ c
 	 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
 	SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint,
-					  s.expires_at, s.charged)::notif_private.attempt ORDER BY s.n),
-		   (array_agg(s.due_at ORDER BY s.n DESC))[1], (array_agg(s.delivery ORDER BY s.n DESC))[1]
-	  INTO batch, v_due, v_id
+					  s.expires_at, s.charged, s.collapse)::notif_private.attempt ORDER BY s.n),
+		   (array_agg(s.due_at ORDER BY s.n DESC))[1], (array_agg(s.ord ORDER BY s.n DESC))[1],
+		   (array_agg(s.delivery ORDER BY s.n DESC))[1]
+	  INTO batch, v_due, v_ord, v_id
 	  FROM (SELECT s.*, row_number() OVER () AS n
 			  FROM (SELECT s.* FROM notif_private.schedule_@TIER@ s
 					 WHERE s.lane = p_lane AND s.due_at <= v_now
-					   AND (s.due_at, s.delivery) > (coalesce(hz.due, '-infinity'),
-													 coalesce(hz.id, '00000000-0000-0000-0000-000000000000'))
-					 ORDER BY s.due_at, s.delivery LIMIT p_limit) s) s;
+					   AND (s.due_at, s.ord, s.delivery) > (coalesce(hz.due, '-infinity'), coalesce(hz.place, 0),
+															coalesce(hz.id, '00000000-0000-0000-0000-000000000000'))
+					 ORDER BY s.due_at, s.ord, s.delivery LIMIT p_limit) s) s;
 	IF v_due IS NOT NULL OR hz.ring <> p_turn % 4 THEN
-		INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, due, id)
-		VALUES (p_turn % 4, 3, p_lane, coalesce(hz.seq, 0) + 1, coalesce(v_due, hz.due), coalesce(v_id, hz.id));
+		INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, due, place, id)
+		VALUES (p_turn % 4, 3, p_lane, coalesce(hz.seq, 0) + 1, coalesce(v_due, hz.due), coalesce(v_ord, hz.place),
+				coalesce(v_id, hz.id));
 	END IF;
 	batch := coalesce(batch, '{}');
 	horizon := coalesce(v_due, hz.due);
@@ -199,7 +278,7 @@ COMMENT ON FUNCTION notif_private.read_due_@TIER@(bigint, integer, integer) IS
 
 -- One window of the outbox, from a position.
 CREATE FUNCTION notif_private.read_window_@TIER@(p_lane integer, s_from pg_snapshot, s_to pg_snapshot, p_limit integer,
-												 INOUT at_xid xid8, INOUT at_id uuid, OUT batch notif_private.attempt[])
+												 INOUT at_xid xid8, INOUT at_ord bigint, OUT batch notif_private.attempt[])
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET enable_sort = off SET jit = off AS $$
@@ -209,7 +288,7 @@ DECLARE
 	v_more	notif_private.attempt[];
 	v_late	xid8;
 	v_xid	xid8;
-	v_id	uuid;
+	v_ord	bigint;
 BEGIN
 	batch := '{}';
 	-- Transactions that were running at the window's start, by equality.
@@ -217,18 +296,18 @@ BEGIN
 		FOR v_late IN SELECT x FROM pg_snapshot_xip(s_from) x
 			WHERE pg_visible_in_snapshot(x, s_to) AND (at_xid IS NULL OR x >= at_xid) ORDER BY x LOOP
 			SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
-							  o.expires_at, false)::notif_private.attempt ORDER BY o.n),
-				   (array_agg(o.delivery ORDER BY o.n DESC))[1]
-			  INTO v_more, v_id
+							  o.expires_at, false, o.collapse)::notif_private.attempt ORDER BY o.n),
+				   (array_agg(o.ord ORDER BY o.n DESC))[1]
+			  INTO v_more, v_ord
 			  FROM (SELECT o.*, row_number() OVER () AS n
 					  FROM (SELECT o.* FROM notif_private.outbox_@TIER@ o
 							 WHERE o.lane = p_lane AND o.incarnation = v_inc AND o.xid = v_late
-							   AND o.delivery > CASE WHEN v_late = at_xid THEN at_id ELSE '00000000-0000-0000-0000-000000000000' END
-							 ORDER BY o.xid, o.delivery LIMIT p_limit - cardinality(batch)) o) o;
+							   AND o.ord > CASE WHEN v_late = at_xid THEN at_ord ELSE 0 END
+							 ORDER BY o.xid, o.ord LIMIT p_limit - cardinality(batch)) o) o;
 			IF v_more IS NOT NULL THEN
 				batch := batch || v_more;
 				at_xid := v_late;
-				at_id := v_id;
+				at_ord := v_ord;
 			END IF;
 			IF cardinality(batch) >= p_limit THEN
 				RETURN;
@@ -236,32 +315,31 @@ BEGIN
 		END LOOP;
 	END IF;
 	SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
-					  o.expires_at, false)::notif_private.attempt ORDER BY o.n),
-		   (array_agg(o.xid ORDER BY o.n DESC))[1], (array_agg(o.delivery ORDER BY o.n DESC))[1]
-	  INTO v_more, v_xid, v_id
+					  o.expires_at, false, o.collapse)::notif_private.attempt ORDER BY o.n),
+		   (array_agg(o.xid ORDER BY o.n DESC))[1], (array_agg(o.ord ORDER BY o.n DESC))[1]
+	  INTO v_more, v_xid, v_ord
 	  FROM (SELECT o.*, row_number() OVER () AS n
 			  FROM (SELECT o.* FROM notif_private.outbox_@TIER@ o
 					 WHERE o.lane = p_lane AND o.incarnation = v_inc
 					   AND o.xid >= v_max AND o.xid < pg_snapshot_xmax(s_to)
-					   AND (o.xid, o.delivery) > (coalesce(at_xid, v_max), coalesce(CASE WHEN at_xid >= v_max THEN at_id END,
-												  '00000000-0000-0000-0000-000000000000'))
+					   AND (o.xid, o.ord) > (coalesce(at_xid, v_max), coalesce(CASE WHEN at_xid >= v_max THEN at_ord END, 0))
 					   AND pg_visible_in_snapshot(o.xid, s_to)
-					 ORDER BY o.xid, o.delivery LIMIT p_limit - cardinality(batch)) o) o;
+					 ORDER BY o.xid, o.ord LIMIT p_limit - cardinality(batch)) o) o;
 	IF v_more IS NOT NULL THEN
 		batch := batch || v_more;
 		at_xid := v_xid;
-		at_id := v_id;
+		at_ord := v_ord;
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION notif_private.read_window_@TIER@(integer, pg_snapshot, pg_snapshot, integer, xid8, uuid) IS
-	'Attempts of a lane that became visible between two snapshots, after a position, in (xid, delivery) order; returns them and the new position.';
+COMMENT ON FUNCTION notif_private.read_window_@TIER@(integer, pg_snapshot, pg_snapshot, integer, xid8, bigint) IS
+	'Attempts of a lane that became visible between two snapshots, after a position, in the order of their expansion; returns them and the new position.';
 
 CREATE FUNCTION notif_private.worker_claim_@TIER@(p_lane integer, p_limit integer, p_worker bigint, p_flight bigint,
 												  p_due boolean DEFAULT true)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
-				   recipient bigint, endpoint bigint, expires_at timestamptz, address text, ref text, locale text,
-				   attributes text)
+				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, address text, ref text,
+				   locale text, attributes text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET enable_sort = off SET jit = off AS $$
@@ -285,20 +363,20 @@ BEGIN
 		v_horizon := due.horizon;
 	END IF;
 	IF cardinality(v_batch) < p_limit THEN
-		SELECT c.ring, c.seq, c.s_from, c.s_to, c.xid, c.id INTO at FROM notif_private.cursor_@TIER@ c
+		SELECT c.ring, c.seq, c.s_from, c.s_to, c.xid, c.place INTO at FROM notif_private.cursor_@TIER@ c
 		 WHERE c.role = 2 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
 		IF NOT FOUND THEN
 			SELECT (v_turn % 4)::smallint AS ring, 0::bigint AS seq, '1:1:'::pg_snapshot AS s_from, NULL::pg_snapshot AS s_to,
-				   NULL::xid8 AS xid, NULL::uuid AS id INTO at;
+				   NULL::xid8 AS xid, NULL::bigint AS place INTO at;
 		END IF;
 		LOOP
 			v_older := at.s_to IS NOT NULL;
 			v_to := coalesce(at.s_to, pg_current_snapshot());
-			win := notif_private.read_window_@TIER@(p_lane, at.s_from, v_to, p_limit - cardinality(v_batch), at.xid, at.id);
+			win := notif_private.read_window_@TIER@(p_lane, at.s_from, v_to, p_limit - cardinality(v_batch), at.xid, at.place);
 			v_batch := v_batch || win.batch;
 			IF cardinality(v_batch) >= p_limit THEN
-				INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, s_from, s_to, xid, id)
-				VALUES (v_turn % 4, 2, p_lane, at.seq + 1, at.s_from, v_to, win.at_xid, win.at_id);
+				INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, s_from, s_to, xid, place)
+				VALUES (v_turn % 4, 2, p_lane, at.seq + 1, at.s_from, v_to, win.at_xid, win.at_ord);
 				EXIT;
 			END IF;
 			-- Used up; the next window starts at its end.  Nothing is written for
@@ -314,7 +392,7 @@ BEGIN
 			at.s_from := v_to;
 			at.s_to := NULL;
 			at.xid := NULL;
-			at.id := NULL;
+			at.place := NULL;
 		END LOOP;
 	END IF;
 	IF v_taken >= (p_limit + 1) / 2 AND cardinality(v_batch) < p_limit THEN
@@ -337,12 +415,13 @@ CREATE FUNCTION notif_private.worker_next_due_@TIER@(p_lane integer) RETURNS tim
 DECLARE
 	hz	record;
 BEGIN
-	SELECT c.due, c.id INTO hz FROM notif_private.cursor_@TIER@ c
+	SELECT c.due, c.place, c.id INTO hz FROM notif_private.cursor_@TIER@ c
 	 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
 	RETURN (SELECT s.due_at FROM notif_private.schedule_@TIER@ s
 			 WHERE s.lane = p_lane
-			   AND (s.due_at, s.delivery) > (coalesce(hz.due, '-infinity'), coalesce(hz.id, '00000000-0000-0000-0000-000000000000'))
-			 ORDER BY s.due_at, s.delivery LIMIT 1);
+			   AND (s.due_at, s.ord, s.delivery) > (coalesce(hz.due, '-infinity'), coalesce(hz.place, 0),
+													coalesce(hz.id, '00000000-0000-0000-0000-000000000000'))
+			 ORDER BY s.due_at, s.ord, s.delivery LIMIT 1);
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_next_due_@TIER@(integer) IS

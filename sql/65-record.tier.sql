@@ -5,7 +5,7 @@ CREATE FUNCTION notif_private.worker_record_@TIER@(
 	p_lane integer, p_provider integer, p_worker bigint,
 	p_attempts notif_private.attempt[],
 	-- accepted, retry, throttled, endpoint_gone, endpoint_suspect, message_bad,
-	-- not_sent, unknown: one for each attempt, like what follows
+	-- not_sent, unknown, superseded: one for each attempt, like what follows
 	p_verdicts text[], p_reasons text[], p_statuses integer[], p_refs text[], p_latencies integer[],
 	p_retry_after integer[],	-- seconds, told by the provider or by the lane's backoff; 0: not told
 	p_gone_at bigint[],			-- milliseconds, 0: not told
@@ -20,6 +20,8 @@ DECLARE
 	v_turn		constant bigint := notif_private.turn_@TIER@();
 	v_inc		constant smallint := notif_private.current_incarnation();
 	v_horizon	timestamptz;
+	-- whether anything may be put off: most batches are accepted as a whole
+	v_moves		constant boolean := EXISTS (SELECT FROM unnest(p_verdicts) v WHERE v <> 'accepted');
 BEGIN
 	v_horizon := coalesce((SELECT c.due FROM notif_private.cursor_@TIER@ c
 							WHERE c.role = 3 AND c.lane = p_lane
@@ -27,8 +29,8 @@ BEGIN
 	RETURN QUERY
 	WITH told AS MATERIALIZED (
 		SELECT u.delivery, u.attempt, u.tries, u.ord, u.event, u.type_id, u.recipient, u.endpoint, u.expires_at,
-			   u.verdict, u.reason, u.status, u.ref, u.latency, u.flight, u.gone_at,
-			   po.on_unknown, po.max_attempts, po.retention,
+			   u.collapse, u.verdict, u.reason, u.status, u.ref, u.latency, u.flight, u.gone_at,
+			   po.on_unknown, po.max_attempts, po.retention, po.ordered,
 			   -- A refusal that is older than the registration says nothing of it.
 			   u.verdict = 'endpoint_gone' AND u.gone_at > 0 AND to_timestamp(u.gone_at / 1000.0) < ep.registered_at AS stale,
 			   greatest(v_horizon,
@@ -36,19 +38,32 @@ BEGIN
 						-- exponential, full jitter
 						ELSE v_now + greatest(interval '50 milliseconds',
 							 random() * least(po.retry_cap, po.retry_base * power(2, least(u.tries, 20))))
-				   END) + interval '1 microsecond' AS next_at
+				   END) + interval '1 microsecond' AS wanted_at
 		  FROM unnest(p_attempts, p_verdicts, p_reasons, p_statuses, p_refs, p_latencies, p_retry_after, p_gone_at, p_flights)
-			   u(delivery, attempt, tries, ord, event, type_id, recipient, endpoint, expires_at, charged,
+			   u(delivery, attempt, tries, ord, event, type_id, recipient, endpoint, expires_at, charged, collapse,
 				 verdict, reason, status, ref, latency, retry_after, gone_at, flight)
-		  LEFT JOIN LATERAL (SELECT c.on_unknown, c.max_attempts, c.retention, c.retry_base, c.retry_cap
+		  LEFT JOIN LATERAL (SELECT t.ordered, c.on_unknown, c.max_attempts, c.retention, c.retry_base, c.retry_cap
 							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 							  WHERE t.id = u.type_id OFFSET 0) po ON true
 		  LEFT JOIN LATERAL (SELECT e.registered_at FROM notif_private.endpoint e
 							  WHERE u.verdict = 'endpoint_gone' AND e.id = u.endpoint OFFSET 0) ep ON true
 	),
+	-- What is put off stays in order: not before an earlier one of its endpoint,
+	-- of this batch or of those that wait already.
+	timed AS (
+		SELECT t.*,
+			   CASE WHEN t.ordered AND v_moves
+					THEN greatest(max(CASE WHEN t.ordered AND t.verdict NOT IN ('accepted', 'superseded') THEN t.wanted_at END)
+									OVER (PARTITION BY t.endpoint ORDER BY t.ord), t.wanted_at, k.until)
+					ELSE t.wanted_at END AS next_at
+		  FROM told t
+		  LEFT JOIN LATERAL (SELECT b.until FROM notif_private.blocked_@TIER@ b
+							  WHERE v_moves AND t.ordered AND b.endpoint = t.endpoint AND b.lane = p_lane AND b.until > v_horizon
+								AND b.ord < t.ord OFFSET 0) k ON true
+	),
 	decided AS MATERIALIZED (
 		SELECT t.*,
-			   CASE WHEN t.verdict = 'accepted' THEN 'accepted'
+			   CASE WHEN t.verdict IN ('accepted', 'superseded') THEN t.verdict
 					WHEN t.verdict IN ('endpoint_gone', 'endpoint_suspect', 'message_bad') AND NOT t.stale THEN 'failed'
 					WHEN t.verdict = 'unknown' AND t.on_unknown = 'hold' THEN 'held'
 					-- attempts are numbered by a smallint
@@ -59,7 +74,7 @@ BEGIN
 					WHEN t.next_at >= t.expires_at THEN 'expired'
 					WHEN t.verdict = 'unknown' THEN 'unknown'
 					ELSE 'retry' END::notif.outcome_state AS state
-		  FROM told t
+		  FROM timed t
 	),
 	logged AS (
 		INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, lane, state, terminal, reason, event, type_id,
@@ -70,7 +85,7 @@ BEGIN
 						 AND NOT (d.verdict = 'endpoint_gone' AND NOT d.stale)
 					THEN 'retries_exhausted:' || coalesce(d.reason, '') ELSE nullif(d.reason, '') END,
 			   d.event, d.type_id, d.recipient, d.endpoint,
-			   d.tries + (d.verdict <> 'not_sent')::integer, p_provider, nullif(d.ref, ''), nullif(d.status, 0), d.latency, d.flight,
+			   d.tries + (d.verdict NOT IN ('not_sent', 'superseded'))::integer, p_provider, nullif(d.ref, ''), nullif(d.status, 0), d.latency, d.flight,
 			   d.ord, d.expires_at,
 			   CASE WHEN d.state IN ('retry', 'deferred', 'unknown') THEN d.next_at END, v_now
 		  FROM decided d
@@ -78,12 +93,20 @@ BEGIN
 	),
 	again AS (
 		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-												   recipient, endpoint, event, expires_at, charged)
+												   recipient, endpoint, event, expires_at, charged, collapse)
 		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', d.next_at), v_inc, p_lane, d.next_at, d.delivery, hashint8(d.recipient) & 63,
 			   d.attempt + 1, d.tries + (d.state <> 'deferred')::integer, d.type_id, d.ord, d.recipient, d.endpoint, d.event,
-			   d.expires_at, true
+			   d.expires_at, true, d.collapse
 		  FROM decided d WHERE d.state IN ('retry', 'deferred', 'unknown')
 		RETURNING due_at
+	),
+	blocking AS (
+		INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, lane, until, ord)
+		SELECT d.endpoint, p_lane, max(d.next_at), min(d.ord) FROM decided d
+		 WHERE d.ordered AND d.state IN ('retry', 'deferred', 'unknown') GROUP BY d.endpoint ORDER BY d.endpoint
+		ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
+		   SET (lane, until, ord) = (SELECT b.lane, b.until, b.ord FROM notif_private.still_blocked(
+				k.lane, k.until, k.ord, excluded.lane, excluded.until, excluded.ord, v_horizon) b)
 	),
 	gone AS (
 		UPDATE notif_private.endpoint e
@@ -147,13 +170,13 @@ BEGIN
 								WHERE c.role = 3 AND c.lane = fl.lane
 								  AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1), '-infinity');
 		WITH doubt AS MATERIALIZED (
-			SELECT a.*, po.retention, po.on_unknown,
+			SELECT a.*, po.retention, po.on_unknown, po.ordered,
 				   CASE WHEN po.on_unknown = 'hold' THEN 'held'
 						WHEN a.tries + 1 >= po.max_attempts OR a.attempt >= 32000 THEN 'failed'
 						WHEN a.expires_at <= v_now THEN 'expired'
 						ELSE 'unknown' END::notif.outcome_state AS state
 			  FROM unnest(fl.attempts) a
-			  LEFT JOIN LATERAL (SELECT c.retention, c.on_unknown, c.max_attempts
+			  LEFT JOIN LATERAL (SELECT t.ordered, c.retention, c.on_unknown, c.max_attempts
 								   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 								  WHERE t.id = a.type_id OFFSET 0) po ON true
 			 WHERE NOT EXISTS (SELECT FROM notif_private.outcome o WHERE o.delivery = a.delivery AND o.attempt = a.attempt)
@@ -167,12 +190,19 @@ BEGIN
 			RETURNING outcome.state
 		), again AS (
 			INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-													   recipient, endpoint, event, expires_at, charged)
+													   recipient, endpoint, event, expires_at, charged, collapse)
 			SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', v_now), v_inc, fl.lane, greatest(v_now, v_horizon) + interval '1 microsecond',
 				   d.delivery, hashint8(d.recipient) & 63, d.attempt + 1, d.tries + 1, d.type_id, d.ord, d.recipient, d.endpoint,
-				   d.event, d.expires_at, true
+				   d.event, d.expires_at, true, d.collapse
 			  FROM doubt d WHERE d.state = 'unknown'
 			RETURNING 1
+		), blocking AS (
+			INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, lane, until, ord)
+			SELECT d.endpoint, fl.lane, greatest(v_now, v_horizon) + interval '1 microsecond', min(d.ord) FROM doubt d
+			 WHERE d.ordered AND d.state = 'unknown' GROUP BY d.endpoint ORDER BY d.endpoint
+			ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
+			   SET (lane, until, ord) = (SELECT b.lane, b.until, b.ord FROM notif_private.still_blocked(
+					k.lane, k.until, k.ord, excluded.lane, excluded.until, excluded.ord, v_horizon) b)
 		), counted AS (
 			INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
 			SELECT v_turn % 4, fl.lane, t.state, t.n

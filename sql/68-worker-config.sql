@@ -1,11 +1,11 @@
 -- What dispatchers read of the configuration, once, until it changes.
 
 CREATE FUNCTION notif_private.worker_type(p_type integer, OUT name text, OUT title text, OUT body text, OUT push text,
-										  OUT hold boolean)
+										  OUT hold boolean, OUT ordered boolean)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	SELECT t.name, t.title, t.body, t.push::text, c.on_unknown = 'hold'
-	  INTO name, title, body, push, hold
+	SELECT t.name, t.title, t.body, t.push::text, c.on_unknown = 'hold', t.ordered
+	  INTO name, title, body, push, hold, ordered
 	  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category WHERE t.id = p_type;
 END
 $$;

@@ -149,7 +149,7 @@ Example: SELECT notif.drop_category('social');$$;
 CREATE FUNCTION notif.define_type(
 	name text, category text, tier text DEFAULT 'standard', title text DEFAULT '', body text DEFAULT '',
 	channels text[] DEFAULT '{push,inbox}', push jsonb DEFAULT '{}', ttl interval DEFAULT '1 day',
-	enabled boolean DEFAULT true)
+	enabled boolean DEFAULT true, ordered boolean DEFAULT NULL)
 	RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -215,22 +215,25 @@ BEGIN
 	END IF;
 
 	INSERT INTO notif_private.type AS t
-		(name, category, tier, channels, title, body, push, ttl, enabled, changed_at)
+		(name, category, tier, channels, title, body, push, ttl, enabled, ordered, changed_at)
 	VALUES (define_type.name, define_type.category, tier_no, define_type.channels, define_type.title,
-			define_type.body, define_type.push, define_type.ttl, define_type.enabled, notif.now())
+			define_type.body, define_type.push, define_type.ttl, define_type.enabled,
+			-- a code that waits for its retry must not hold up the next one
+			coalesce(define_type.ordered, define_type.tier <> 'critical'), notif.now())
 	ON CONFLICT ON CONSTRAINT type_name_key DO UPDATE
 		SET category = EXCLUDED.category, tier = EXCLUDED.tier, channels = EXCLUDED.channels,
 			title = EXCLUDED.title, body = EXCLUDED.body, push = EXCLUDED.push, ttl = EXCLUDED.ttl,
-			enabled = EXCLUDED.enabled, changed_at = EXCLUDED.changed_at;
+			enabled = EXCLUDED.enabled, ordered = EXCLUDED.ordered, changed_at = EXCLUDED.changed_at;
 	PERFORM notif_private.config_changed();
 END
 $$;
-COMMENT ON FUNCTION notif.define_type(text, text, text, text, text, text[], jsonb, interval, boolean) IS
+COMMENT ON FUNCTION notif.define_type(text, text, text, text, text, text[], jsonb, interval, boolean, boolean) IS
 $$Defines or redefines a type of event: what publish names.
 tier: 'critical' (one-time codes, alarms), 'standard' or 'bulk' (campaigns); each has queues and workers of its own.
 title, body: templates; {name} and {a.b} read the event's data, {recipient.ref}, {recipient.locale} and {recipient.x} the recipient, {notif.event}, {notif.type} and {notif.timestamp} the event.
 channels: 'push' and 'inbox'. push: options of the push message, see docs/reference.md.
 ttl: from 1 second to 28 days; what is not delivered by then expires. enabled: false refuses publishing, see notif.disable_type.
+ordered: true lets an endpoint have one message of its tier in the air at a time, in the order of publishing, also behind one that waits for its retry; false lets each go when it can. Default true, in the critical tier false.
 Errors: 22023 bad value or template, 42704 unknown category, 0A000 channel not supported.
 Example: SELECT notif.define_type('order.shipped', 'transactional', title => 'On its way', body => 'Order {order} has been shipped');$$;
 

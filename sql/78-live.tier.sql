@@ -6,13 +6,13 @@ CREATE VIEW notif_private.scheduled_@TIER@ AS
 	SELECT s.lane, s.due_at, s.delivery, s.attempt, s.tries, s.event, s.type_id, s.recipient, s.endpoint, s.expires_at
 	FROM notif_private.route r
 	LEFT JOIN LATERAL (
-		SELECT q.due, q.id FROM notif_private.cursor_@TIER@ q
+		SELECT q.due, q.place, q.id FROM notif_private.cursor_@TIER@ q
 		WHERE q.role = 3 AND q.lane = r.id AND q.key = '00000000-0000-0000-0000-000000000000'
 		ORDER BY q.seq DESC LIMIT 1) c ON true
 	CROSS JOIN LATERAL (
 		SELECT x.* FROM notif_private.schedule_@TIER@ x
-		WHERE x.lane = r.id AND (x.due_at, x.delivery) >
-			(coalesce(c.due, '-infinity'), coalesce(c.id, '00000000-0000-0000-0000-000000000000'))) s;
+		WHERE x.lane = r.id AND (x.due_at, x.ord, x.delivery) >
+			(coalesce(c.due, '-infinity'), coalesce(c.place, 0), coalesce(c.id, '00000000-0000-0000-0000-000000000000'))) s;
 
 -- Attempts of flights that are not closed, without a verdict yet.
 CREATE VIEW notif_private.flying_@TIER@ AS
@@ -56,15 +56,15 @@ CREATE VIEW notif_private.lag_@TIER@ AS
 	SELECT 'dispatcher', r.id, uuid_time.since
 	FROM notif_private.route r
 	LEFT JOIN LATERAL (
-		SELECT q.s_from, q.s_to, q.xid, q.id FROM notif_private.cursor_@TIER@ q
+		SELECT q.s_from, q.s_to, q.xid, q.place FROM notif_private.cursor_@TIER@ q
 		WHERE q.role = 2 AND q.lane = r.id AND q.key = '00000000-0000-0000-0000-000000000000'
 		ORDER BY q.seq DESC LIMIT 1) c ON true
 	CROSS JOIN LATERAL (
 		SELECT notif_private.uuid_time(b.delivery) AS since FROM notif_private.outbox_@TIER@ b
 		WHERE b.lane = r.id AND b.incarnation = notif_private.current_incarnation()
 		  AND b.xid >= coalesce(pg_snapshot_xmin(c.s_from), '0'::xid8)
-		  AND NOT notif_private.passed(b.xid, b.delivery, c.s_from, c.s_to, c.xid, c.id)
-		ORDER BY b.xid, b.delivery LIMIT 1) uuid_time
+		  AND NOT notif_private.passed(b.xid, b.ord, c.s_from, c.s_to, c.xid, c.place)
+		ORDER BY b.xid, b.ord LIMIT 1) uuid_time
 	UNION ALL
 	SELECT 'schedule', s.lane, min(s.due_at)
 	FROM notif_private.scheduled_@TIER@ s

@@ -41,7 +41,7 @@ COMMENT ON VIEW notif.categories IS 'Categories as notif.define_category defined
 
 CREATE VIEW notif.types AS
 	SELECT t.name, t.category, (ARRAY['critical', 'standard', 'bulk'])[t.tier + 1] AS tier, t.channels, t.title, t.body,
-		   t.push, t.ttl, t.enabled, t.changed_at
+		   t.push, t.ttl, t.enabled, t.ordered, t.changed_at
 	FROM notif_private.type t;
 COMMENT ON VIEW notif.types IS 'Types of event as notif.define_type defined them.';
 

@@ -8,17 +8,17 @@ BEGIN
 	WITH waiting AS (
 		SELECT count(*) AS n
 		  FROM notif_private.outbox_@TIER@ o
-		  LEFT JOIN (SELECT DISTINCT ON (c.lane) c.lane, c.s_from, c.s_to, c.xid, c.id
+		  LEFT JOIN (SELECT DISTINCT ON (c.lane) c.lane, c.s_from, c.s_to, c.xid, c.place
 					   FROM notif_private.cursor_@TIER@ c WHERE c.role = 2 ORDER BY c.lane, c.seq DESC) c ON c.lane = o.lane
 		 -- what an older incarnation had open has been filed again
 		 WHERE o.incarnation = (SELECT coalesce(max(i.incarnation), 1) FROM notif_private.instance i)
-		   AND NOT notif_private.passed(o.xid, o.delivery, c.s_from, c.s_to, c.xid, c.id)
+		   AND NOT notif_private.passed(o.xid, o.ord, c.s_from, c.s_to, c.xid, c.place)
 	), later AS (
 		SELECT count(*) AS n
 		  FROM notif_private.schedule_@TIER@ s
-		  LEFT JOIN (SELECT DISTINCT ON (c.lane) c.lane, c.due, c.id
+		  LEFT JOIN (SELECT DISTINCT ON (c.lane) c.lane, c.due, c.place, c.id
 					   FROM notif_private.cursor_@TIER@ c WHERE c.role = 3 ORDER BY c.lane, c.seq DESC) c ON c.lane = s.lane
-		 WHERE (s.due_at, s.delivery) > (coalesce(c.due, '-infinity'), coalesce(c.id, '00000000-0000-0000-0000-000000000000'))
+		 WHERE NOT notif_private.passed(s.due_at, s.ord, s.delivery, c.due, c.place, c.id)
 	), flying AS (
 		SELECT count(*) AS n
 		  FROM notif_private.flight_@TIER@ f CROSS JOIN LATERAL unnest(f.attempts) a

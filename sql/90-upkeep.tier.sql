@@ -11,16 +11,16 @@ DECLARE
 BEGIN
 	FOR lane_at IN
 		SELECT r.id AS lane, c.* FROM notif_private.route r
-		LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.id FROM notif_private.cursor_@TIER@ q
+		LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.place FROM notif_private.cursor_@TIER@ q
 							WHERE q.role = 2 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
 	LOOP
 		-- Anything below the window's xmin has been passed: the index skips it.
 		EXECUTE format('SELECT EXISTS (SELECT FROM %s o WHERE o.lane = $1 AND o.incarnation = $2 AND o.xid >= $3
-						AND NOT notif_private.passed(o.xid, o.delivery, $4, $5, $6, $7))', p_child)
+						AND NOT notif_private.passed(o.xid, o.ord, $4, $5, $6, $7))', p_child)
 			INTO held
 			USING lane_at.lane, notif_private.current_incarnation(),
 				  coalesce(pg_snapshot_xmin(lane_at.s_from), '0'::xid8),
-				  lane_at.s_from, lane_at.s_to, lane_at.xid, lane_at.id;
+				  lane_at.s_from, lane_at.s_to, lane_at.xid, lane_at.place;
 		IF held THEN
 			RETURN true;
 		END IF;
@@ -132,11 +132,11 @@ BEGIN
 			CONTINUE;
 		END;
 		held := false;
-		FOR lane_at IN SELECT r.id AS lane, c.due, c.id AS at_id FROM notif_private.route r
-						LEFT JOIN LATERAL (SELECT q.due, q.id FROM notif_private.cursor_@TIER@ q
+		FOR lane_at IN SELECT r.id AS lane, c.due, c.place, c.id AS at_id FROM notif_private.route r
+						LEFT JOIN LATERAL (SELECT q.due, q.place, q.id FROM notif_private.cursor_@TIER@ q
 							WHERE q.role = 3 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true LOOP
-			EXECUTE format('SELECT EXISTS (SELECT FROM notif_private.%I s WHERE s.lane = $1 AND (s.due_at, s.delivery) > ($2, $3))', part.child)
-				INTO held USING lane_at.lane, coalesce(lane_at.due, '-infinity'),
+			EXECUTE format('SELECT EXISTS (SELECT FROM notif_private.%I s WHERE s.lane = $1 AND (s.due_at, s.ord, s.delivery) > ($2, $3, $4))', part.child)
+				INTO held USING lane_at.lane, coalesce(lane_at.due, '-infinity'), coalesce(lane_at.place, 0),
 								coalesce(lane_at.at_id, '00000000-0000-0000-0000-000000000000');
 			EXIT WHEN held;
 		END LOOP;
@@ -176,16 +176,15 @@ BEGIN
 					  AND NOT EXISTS (SELECT FROM notif_private.flight_@TIER@ c
 									   WHERE c.worker = f.worker AND c.flight = f.flight AND c.closed))
 		OR EXISTS (SELECT FROM notif_private.route r
-					 LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.id FROM notif_private.cursor_@TIER@ q
+					 LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.place FROM notif_private.cursor_@TIER@ q
 										 WHERE q.role = 2 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
 					 JOIN notif_private.outbox_@TIER@ o ON o.lane = r.id AND o.incarnation = v_inc AND o.event < p_before
-					WHERE NOT notif_private.passed(o.xid, o.delivery, c.s_from, c.s_to, c.xid, c.id))
+					WHERE NOT notif_private.passed(o.xid, o.ord, c.s_from, c.s_to, c.xid, c.place))
 		OR EXISTS (SELECT FROM notif_private.route r
-					 LEFT JOIN LATERAL (SELECT q.due, q.id FROM notif_private.cursor_@TIER@ q
+					 LEFT JOIN LATERAL (SELECT q.due, q.place, q.id FROM notif_private.cursor_@TIER@ q
 										 WHERE q.role = 3 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
 					 JOIN notif_private.schedule_@TIER@ s ON s.lane = r.id AND s.event < p_before
-					WHERE (s.due_at, s.delivery) > (coalesce(c.due, '-infinity'),
-													coalesce(c.id, '00000000-0000-0000-0000-000000000000')));
+					WHERE NOT notif_private.passed(s.due_at, s.ord, s.delivery, c.due, c.place, c.id));
 END
 $$;
 COMMENT ON FUNCTION notif_private.needs_@TIER@(regclass, uuid) IS
@@ -206,3 +205,29 @@ END
 $$;
 COMMENT ON FUNCTION notif_private.forget_outcomes_@TIER@(regclass) IS
 	'Subtracts the terminal outcomes of a partition that is about to be emptied from the tally.';
+
+-- Blocks that are over: their lane's horizon has passed them.
+CREATE FUNCTION notif_private.unblock_@TIER@() RETURNS integer
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	lane_at	record;
+	n		integer;
+	total	integer := 0;
+BEGIN
+	FOR lane_at IN SELECT r.id AS lane, c.due FROM notif_private.route r
+				   CROSS JOIN LATERAL (SELECT q.due FROM notif_private.cursor_@TIER@ q
+						WHERE q.role = 3 AND q.lane = r.id AND q.key = '00000000-0000-0000-0000-000000000000'
+						ORDER BY q.seq DESC LIMIT 1) c LOOP
+		DELETE FROM notif_private.blocked_@TIER@ k
+		 WHERE k.endpoint IN (SELECT b.endpoint FROM notif_private.blocked_@TIER@ b
+							   WHERE b.lane = lane_at.lane AND b.until <= lane_at.due
+							   ORDER BY b.lane, b.until LIMIT 5000 FOR UPDATE SKIP LOCKED)
+		   AND k.lane = lane_at.lane AND k.until <= lane_at.due;
+		GET DIAGNOSTICS n = ROW_COUNT;
+		total := total + n;
+	END LOOP;
+	RETURN total;
+END
+$$;
+COMMENT ON FUNCTION notif_private.unblock_@TIER@() IS
+	'Removes what no longer blocks an endpoint of the tier; returns how many rows.';

@@ -97,7 +97,7 @@ DECLARE
 	n			integer;
 BEGIN
 	did := false;
-	FOR step IN coalesce(p_step, 1) .. coalesce(p_step, 10) LOOP
+	FOR step IN coalesce(p_step, 1) .. coalesce(p_step, 11) LOOP
 		-- Until a restored installation is confirmed its queues are evidence: only
 		-- partitions are made for what is published meanwhile.
 		EXIT WHEN step > 1 AND EXISTS (SELECT FROM notif_private.instance i
@@ -119,6 +119,8 @@ BEGIN
 			GET DIAGNOSTICS n = ROW_COUNT;
 			one := n > 0;
 		WHEN 10 THEN
+			one := notif_private.unblock_critical() + notif_private.unblock_standard() + notif_private.unblock_bulk() > 0;
+		WHEN 11 THEN
 			SELECT x.parent, x.child INTO detach_parent, detach_child
 			  FROM notif_private.expire_partition(p_retention, clock_timestamp()) x;
 		END CASE;
@@ -128,7 +130,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_upkeep(interval, integer) IS
-	'Upkeep, one step (1 to 10) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys removed, retention. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
+	'Upkeep, one step (1 to 11) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys and blocks that are over removed, retention. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
 
 CREATE FUNCTION notif_private.worker_drop_shell(p_child text) RETURNS boolean
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$

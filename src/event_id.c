@@ -34,8 +34,8 @@ static bool callback_registered = false;
 
 PG_FUNCTION_INFO_V1(notif_schedule_part);
 
-static int64 last_ms = 0;
-static uint16 last_seq = 0;
+/* The 60 bits of time of the last id: milliseconds and 4096ths of one. */
+static int64 last_tick = 0;
 
 static void
 event_id_invalidate(Datum arg, Oid relid)
@@ -85,7 +85,9 @@ notif_event_id_mint(Oid event_relid, pg_uuid_t *id)
 	static NotifStmt make_partitions = {
 		.sql = "SELECT notif_private.make_partitions()"
 	};
-	int64		ms = notif_timestamp_to_unix_ms(GetCurrentTimestamp());
+	TimestampTz now = GetCurrentTimestamp();
+	int64		ms = notif_timestamp_to_unix_ms(now);
+	int64		tick = ms * 4096 + (now % 1000 + 1000) % 1000 * 4096 / 1000;
 
 	if (!callback_registered)
 	{
@@ -94,7 +96,13 @@ notif_event_id_mint(Oid event_relid, pg_uuid_t *id)
 	}
 	/* taking the lock takes in what has become of the partitions */
 	LockRelationOid(event_relid, RowExclusiveLock);
-	ms = Max(ms, last_ms);
+
+	/*
+	 * Also what several sessions publish within a millisecond is in the order
+	 * of their clocks; ids of one session are, whatever the clock does.
+	 */
+	tick = Max(tick, last_tick + 1);
+	ms = tick / 4096;
 	if (range_relid != event_relid)
 	{
 		range_relid = event_relid;
@@ -113,15 +121,11 @@ notif_event_id_mint(Oid event_relid, pg_uuid_t *id)
 		}
 	}
 
-	/*
-	 * 12 bits count within a millisecond, so that ids of a process are
-	 * ordered; when they run out, borrow the next millisecond.
-	 */
-	if (ms == last_ms && last_seq >= 0xfff)
-		ms = Min(ms + 1, range_upper - 1);
-	last_seq = ms == last_ms ? (uint16) (last_seq + 1) : (uint16) (pg_prng_uint32(&pg_global_prng_state) & 0xff);
-	last_ms = ms;
-	notif_uuid_set(id, ms, last_seq & 0xfff, pg_prng_uint64(&pg_global_prng_state));
+	/* moved into the partitions there are: later than the last one, if it can be */
+	if (ms != tick / 4096)
+		tick = Min(Max(ms * 4096, last_tick + 1), range_upper * 4096 - 1);
+	last_tick = tick;
+	notif_uuid_set(id, tick / 4096, tick % 4096, pg_prng_uint64(&pg_global_prng_state));
 	return range_partition;
 }
 

@@ -3,9 +3,10 @@
  *		UUIDv7 identifiers: minted for events, derived for deliveries and inbox
  *		items, compared as partition bounds.
  *
- * A derived id has the event's time in its first 48 bits, so that it lands in
- * the partition of that time, and 74 bits of a hash of (event, number) in the
- * rest: expanding an event twice gives the same ids.
+ * A derived id has the event's 60 bits of time, milliseconds and 4096ths of one,
+ * so that it lands in the partition of that time and what is published in an order
+ * is read in it, and 62 bits of a hash of (event, number) in the rest: expanding an
+ * event twice gives the same ids.
  */
 #include "postgres.h"
 
@@ -103,9 +104,8 @@ derive(pg_uuid_t *out, const pg_uuid_t *event, int64 number, uint64 salt)
 
 	memcpy(material, event->data, UUID_LEN);
 	memcpy(material + UUID_LEN, &number, sizeof(int64));
-	notif_uuid_set(out, notif_uuid_unix_ms(event),
-				   hash_bytes_extended(material, sizeof(material), salt),
-				   hash_bytes_extended(material, sizeof(material), ~salt));
+	notif_uuid_set(out, notif_uuid_unix_ms(event), ((uint64) event->data[6] << 8) | event->data[7],
+				   hash_bytes_extended(material, sizeof(material), salt));
 }
 
 Datum

@@ -104,3 +104,12 @@ SELECT try(c) FROM (VALUES
 	('SELECT notif.mark_read(''ada'', NULL)'),
 	('SELECT notif.mark_read(''ada'', array_fill(notif_private.uuid_at(''2020-01-01''), ARRAY[10001]))'),
 	('SELECT notif.mark_all_read(NULL)')) v(c);
+
+-- What is published within a millisecond is read in that order, too.
+SELECT count(DISTINCT notif_private.uuid_time(id)) < 300 AS together
+FROM (SELECT notif.publish('offer', recipient => 'bob', data => jsonb_build_object('n', i)) AS id
+	  FROM generate_series(1, 300) i) p;
+SELECT route();
+SELECT count(*) AS items, count(*) FILTER (WHERE i.event < i.before) AS out_of_order
+FROM (SELECT i.event, lag(i.event) OVER (ORDER BY i.id) AS before FROM notif_private.inbox i
+	  JOIN notif_private.recipient r ON r.id = i.recipient WHERE r.ref = 'bob') i;

@@ -29,7 +29,7 @@ DECLARE
 	f	bigint[];
 	n	integer;
 BEGIN
-	SELECT array_agg((x.delivery, x.attempt, x.tries, 1, x.event, x.type_id, x.recipient, x.endpoint, x.expires_at, true)::notif_private.attempt),
+	SELECT array_agg((x.delivery, x.attempt, x.tries, 1, x.event, x.type_id, x.recipient, x.endpoint, x.expires_at, true, NULL)::notif_private.attempt),
 		   array_agg(x.flight)
 	INTO a, f FROM notif_private.flying_standard x;
 	n := coalesce(cardinality(a), 0);
@@ -195,6 +195,7 @@ SELECT t.claim();
 SELECT t.answer('retry');
 UPDATE notif_private.schedule_standard SET due_at = notif.now() - interval '1 hour' + (due_at - notif.now()) / 1000
 WHERE delivery IN (SELECT s.delivery FROM notif_private.scheduled_standard s);
+DELETE FROM notif_private.blocked_standard;
 SELECT count(t.note(i, 'p' || i)) FROM generate_series(31, 33) i;
 SELECT t.route();
 SELECT count(*), count(*) FILTER (WHERE attempt = 1) AS fresh
