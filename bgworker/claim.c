@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "../src/ids.h"
@@ -124,6 +125,68 @@ dispatcher_send(Dispatcher *d, Attempt *a, const ClaimedText *text)
 	}
 }
 
+/* What a claim has taken, until it is sent; lives as long as the turn. */
+typedef struct ClaimBatch
+{
+	uint64		n;
+	Attempt   **attempts;		/* all of them in Dispatcher.claimed */
+	ClaimedText *texts;
+} ClaimBatch;
+
+/* Reads the claim's answer and what rendering needs, in its transaction. */
+static ClaimBatch
+claim_take(Dispatcher *d, Lane *lane, int64 flight_id, const NotifRows *rows)
+{
+	ClaimBatch	taken = {0};
+	Flight	   *flight;
+	pg_uuid_t  *events = palloc(sizeof(pg_uuid_t) * (rows->count + 1));
+	int32	   *types = palloc(sizeof(int32) * (rows->count + 1));
+	bool		none = true;
+
+	/* one row without a delivery: nothing of the batch passed the gates */
+	if (rows->count > 0)
+		(void) notif_spi_datum(rows, 0, 2, &none);
+	if (none)
+		return taken;
+	taken.attempts = palloc(sizeof(Attempt *) * rows->count);
+	taken.texts = palloc(sizeof(ClaimedText) * rows->count);
+	flight = MemoryContextAllocZero(d->worker->life, sizeof(Flight));
+	flight->id = flight_id;
+	for (uint64 i = 0; i < rows->count; i++)
+	{
+		Attempt    *a = claim_row(d, lane, flight, rows, i, &taken.texts[i]);
+
+		taken.attempts[i] = a;
+		dlist_push_tail(&d->claimed, &a->node);
+		events[i] = a->event;
+		types[i] = a->type_id;
+	}
+	taken.n = rows->count;
+	content_load(d->content, lane->session->ops, events, (int) taken.n, types, (int) taken.n);
+	for (uint64 i = 0; i < taken.n; i++)
+	{
+		TypeContent *type = content_type(d->content, types[i]);
+
+		taken.attempts[i]->hold = type != NULL && type->hold;
+		taken.attempts[i]->ordered = type != NULL && type->ordered;
+	}
+	return taken;
+}
+
+/* After the commit. */
+static void
+claim_send(Dispatcher *d, const ClaimBatch *taken)
+{
+	for (uint64 i = 0; i < taken->n; i++)
+	{
+		if (order_admit(d, taken->attempts[i], &taken->texts[i]))
+			dispatcher_send(d, taken->attempts[i], &taken->texts[i]);
+	}
+	if (taken->n > 0)
+		notif_worker_count(d->worker, NOTIF_COUNT_CLAIMS, 1);
+	notif_worker_count(d->worker, NOTIF_COUNT_SENT, (int64) taken->n);
+}
+
 bool
 dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 {
@@ -132,13 +195,8 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 	Datum		args[5];
 	bool		due = lane->due_unknown || lane->next_due <= notif_now();
 	NotifRows	rows;
-	Attempt   **attempts;
-	ClaimedText *texts;
-	pg_uuid_t  *events;
-	int32	   *types;
-	Flight	   *flight;
+	ClaimBatch	taken;
 	int64		flight_id;
-	uint64		n = 0;
 	int			batch = 0;
 
 	if (claim.sql == NULL)
@@ -172,50 +230,64 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 	if (rows.count > 0)
 		batch = notif_spi_int32(&rows, 0, 1, NULL);
 
-	attempts = palloc(sizeof(Attempt *) * (rows.count + 1));
-	texts = palloc(sizeof(ClaimedText) * (rows.count + 1));
-	events = palloc(sizeof(pg_uuid_t) * (rows.count + 1));
-	types = palloc(sizeof(int32) * (rows.count + 1));
-	flight = MemoryContextAllocZero(worker->life, sizeof(Flight));
-	flight->id = flight_id;
-	for (uint64 i = 0; i < rows.count; i++)
-	{
-		bool		none;
-
-		(void) notif_spi_datum(&rows, i, 2, &none);
-		if (none)
-			break;				/* nothing of the batch passed the gates */
-		attempts[n] = claim_row(d, lane, flight, &rows, i, &texts[n]);
-		dlist_push_tail(&d->claimed, &attempts[n]->node);
-		events[n] = attempts[n]->event;
-		types[n] = attempts[n]->type_id;
-		n++;
-	}
-	if (n > 0)
-	{
-		content_load(d->content, lane->session->ops, events, (int) n, types, (int) n);
-		for (uint64 i = 0; i < n; i++)
-		{
-			TypeContent *type = content_type(d->content, attempts[i]->type_id);
-
-			attempts[i]->hold = type != NULL && type->hold;
-			attempts[i]->ordered = type != NULL && type->ordered;
-		}
-	}
+	taken = claim_take(d, lane, flight_id, &rows);
 	/* Before the first byte, and whatever the role's synchronous_commit is. */
-	notif_worker_commit(worker, n > 0);
+	notif_worker_commit(worker, taken.n > 0);
 	d->claim_committed = true;
 	/* taken from the schedule, or deferred into it: look for the next anew */
-	lane->due_unknown |= due || n < (uint64) batch;
-	if (n == 0)
-		pfree(flight);
-	else
-		notif_worker_count(worker, NOTIF_COUNT_CLAIMS, 1);
-	for (uint64 i = 0; i < n; i++)
-	{
-		if (order_admit(d, attempts[i], &texts[i]))
-			dispatcher_send(d, attempts[i], &texts[i]);
-	}
-	notif_worker_count(worker, NOTIF_COUNT_SENT, (int64) n);
+	lane->due_unknown |= due || taken.n < (uint64) batch;
+	claim_send(d, &taken);
 	return batch >= limit;
+}
+
+bool
+claim_fly(Dispatcher *d, Lane *lane, Datum attempts, Datum lanes)
+{
+	static NotifStmt fly;
+	NotifWorker *worker = d->worker;
+	Oid			type = notif_attempt_type();
+	Datum		args[5];
+	NotifRows	rows;
+	ClaimBatch *taken = palloc(sizeof(ClaimBatch));
+	int			batch = 0;
+	int64		flight_id = d->next_flight++;
+
+	if (fly.sql == NULL)
+	{
+		fly.sql = MemoryContextStrdup(worker->life,
+									  psprintf("SELECT * FROM notif_private.worker_fly_%s($1, $2, $3, $4, $5)",
+											   notif_tier_name(worker->tier)));
+		fly.nargs = 5;
+		fly.argtypes[0] = INT4OID;
+		fly.argtypes[2] = INT4ARRAYOID;
+		fly.argtypes[3] = INT8OID;
+		fly.argtypes[4] = INT8OID;
+	}
+	fly.argtypes[1] = get_array_type(type);
+	args[0] = Int32GetDatum(lane->id);
+	args[1] = attempts;
+	args[2] = lanes;
+	args[3] = Int64GetDatum(worker->incarnation);
+	args[4] = Int64GetDatum(flight_id);
+	d->claim_committed = false;
+	rows = notif_spi_run(&fly, args, NULL, 0);
+	if (rows.count > 0)
+		batch = notif_spi_int32(&rows, 0, 1, NULL);
+	*taken = claim_take(d, lane, flight_id, &rows);
+	/* a gate may have deferred some into the schedule */
+	lane->due_unknown |= taken->n < (uint64) batch;
+	d->flown = lappend(d->flown, taken);
+	return taken->n > 0;
+}
+
+void
+claim_flown(Dispatcher *d)
+{
+	List	   *flown = d->flown;
+	ListCell   *cell;
+
+	d->claim_committed = true;
+	d->flown = NIL;
+	foreach(cell, flown)
+		claim_send(d, lfirst(cell));
 }

@@ -241,12 +241,17 @@ lane_wants_record(const Dispatcher *d, const Lane *lane)
 		 notif_monotonic_ms() - lane->done_since_ms >= RECORD_DELAY_MS);
 }
 
+int
+lane_room(const Dispatcher *d, const Lane *lane)
+{
+	return Min(session_capacity(lane->session), guc_max_in_flight - d->in_flight - d->n_waiting - d->n_done);
+}
+
 /* How many attempts a lane should claim now; 0: wait. */
 static int
 lane_claim_size(const Dispatcher *d, const Lane *lane)
 {
-	int			capacity = session_capacity(lane->session);
-	int			room = Min(capacity, guc_max_in_flight - d->in_flight - d->n_waiting - d->n_done);
+	int			room = lane_room(d, lane);
 
 	if (room <= 0 || (lane->in_flight > 0 && room < lane->in_flight / 3))
 		return 0;
@@ -385,6 +390,8 @@ dispatcher_work(NotifWorker *worker, void *arg)
 {
 	Dispatcher *d = arg;
 	dlist_iter	it;
+	long		routing = NOTIF_IDLE;
+	long		wait;
 
 	notif_loop_step(d->loop, STEP_US);
 	if (worker->stopping)
@@ -402,13 +409,18 @@ dispatcher_work(NotifWorker *worker, void *arg)
 
 	if (!worker->stopping)
 	{
-		if (worker->woken)
+		if (config_wants_look(d) && !config_refresh(d))
+			return NOTIF_IDLE;
+		if (d->router != NULL)
+		{
+			routing = fused_turn(d);
+			notif_loop_step(d->loop, STEP_US);
+		}
+		if (d->router != NULL ? router_has_filed(d->router) : worker->woken)
 		{
 			dlist_foreach(it, &d->lanes)
 				dlist_container(Lane, node, it.cur)->hungry = true;
 		}
-		if (config_wants_look(d) && !config_refresh(d))
-			return NOTIF_IDLE;
 		dispatcher_claim_lanes(d);
 	}
 	else
@@ -426,7 +438,10 @@ dispatcher_work(NotifWorker *worker, void *arg)
 	notif_worker_gauge(worker, NOTIF_COUNT_BACKLOG, d->n_done);
 	dlist_foreach(it, &d->lanes)
 		lane_publish(d, dlist_container(Lane, node, it.cur));
-	return dispatcher_wait_ms(d);
+	wait = dispatcher_wait_ms(d);
+	if (routing == NOTIF_IDLE)
+		return wait;
+	return wait == NOTIF_IDLE ? routing : Min(wait, routing);
 }
 
 /* During a pause after an ERROR: answers are taken in, nothing is written. */
@@ -457,6 +472,9 @@ dispatcher_after_error(NotifWorker *worker, void *arg)
 		else
 			attempt_free(d, a);
 	}
+	d->flown = NIL;
+	if (d->router != NULL)
+		router_recover(worker, d->router);
 	config_invalid = true;
 }
 
@@ -500,7 +518,8 @@ notif_dispatcher_run(NotifWorker *worker)
 	};
 	Dispatcher *d;
 
-	if (!notif_worker_own(worker, 0))
+	if (!notif_worker_own(worker, NOTIF_WORKER_DISPATCHER, 0) ||
+		(NOTIF_TIER_IS_FUSED(worker->tier) && !notif_worker_own(worker, NOTIF_WORKER_ROUTER, 0)))
 		return;
 	/* OpenSSL's own exit handler would race with what the server still does */
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
@@ -514,6 +533,8 @@ notif_dispatcher_run(NotifWorker *worker)
 	notif_buf_init(&d->scratch, 1024 * 1024);
 	d->content = content_new(d);
 	order_init(d);
+	if (NOTIF_TIER_IS_FUSED(worker->tier))
+		fused_init(d);
 	d->loop = notif_loop_new();
 	d->resolver = d->loop != NULL ? notif_resolver_new(d->loop) : NULL;
 	if (d->resolver == NULL)

@@ -6,6 +6,7 @@
  *
  *		claim.c		takes attempts of a lane into a flight, commits, sends
  *		order.c		one at a time for each endpoint
+ *		fused.c		routes, too, in the critical tier
  *		record.c	writes what came back
  *		session.c	a provider account: credentials, token, connections
  *		content.c	types and events as the provider renders them
@@ -27,6 +28,7 @@
 #include "../src/ids.h"
 #include "../src/net/h2_pool.h"
 #include "../src/provider/provider.h"
+#include "router.h"
 #include "worker.h"
 
 typedef struct Dispatcher Dispatcher;
@@ -145,6 +147,7 @@ struct Dispatcher
 	/* claimed and not yet handed to the network: an ERROR returns them */
 	dlist_head	claimed;
 	bool		claim_committed;
+	List	   *flown;			/* claim.c: batches of a claim_fly */
 
 	/* ordered attempts that are claimed and wait for their turn: order.c */
 	HTAB	   *queues;			/* of endpoints that have one in the air */
@@ -155,6 +158,9 @@ struct Dispatcher
 	dlist_head	free_attempts;
 	NotifBuf	scratch;
 	struct Content *content;
+	struct Router *router;		/* NULL: a process of its own routes */
+	bool		router_idle;	/* it wants its next step when woken */
+	int64		routed_ms;		/* monotonic; of the last one */
 };
 
 /* dispatcher.c */
@@ -163,11 +169,21 @@ extern void attempt_free(Dispatcher *d, Attempt *attempt);
 /* Queues an attempt for the next record; verdict is a constant. */
 extern void attempt_done(Dispatcher *d, Attempt *attempt, const char *verdict, const char *reason);
 
+/* How many attempts may go to the wire now. */
+extern int	lane_room(const Dispatcher *d, const Lane *lane);
+
 /* A definition or switch has changed since the lanes were read. */
 extern bool dispatcher_config_invalid(void);
 
 /* claim.c: true if it may have left attempts unread. Raises. */
 extern bool dispatcher_claim(Dispatcher *d, Lane *lane, int limit);
+/*
+ * Takes what the router has expanded in this transaction (notif_private.attempt[],
+ * and their lanes, int4[]) for a lane; true if something is to be sent, by
+ * claim_flown after the commit.  Raises.
+ */
+extern bool claim_fly(Dispatcher *d, Lane *lane, Datum attempts, Datum lanes);
+extern void claim_flown(Dispatcher *d);
 /*
  * Renders and submits an attempt over its lane's session of now.  Whatever goes
  * wrong ends as an outcome of its own, never as an ERROR.
@@ -193,6 +209,15 @@ extern void order_give_back(Dispatcher *d);
 /* record.c: writes outcomes of a lane, the oldest that are done. Raises. */
 extern void dispatcher_record(Dispatcher *d, Lane *lane);
 extern void dispatcher_recover(Dispatcher *d);
+/* The type notif_private.attempt, looked up anew: the extension may be another. */
+extern Oid	notif_attempt_type(void);
+
+/*
+ * fused.c: a dispatcher that is its tier's router as well.
+ */
+extern void fused_init(Dispatcher *d);
+/* One step of the router; returns what NotifWorkerOps.work does.  Raises. */
+extern long fused_turn(Dispatcher *d);
 
 /* session.c */
 extern void sessions_reload(Dispatcher *d);		/* in a transaction */

@@ -29,9 +29,8 @@
 static Oid	attempt_type = InvalidOid;
 static TupleDesc attempt_desc = NULL;
 
-/* Looked up per record: cheap, and right after the extension was re-created. */
-static void
-find_attempt_type(void)
+Oid
+notif_attempt_type(void)
 {
 	Oid			oid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, PointerGetDatum("attempt"),
 									  ObjectIdGetDatum(get_namespace_oid(NOTIF_PRIVATE_SCHEMA, false)));
@@ -40,8 +39,7 @@ find_attempt_type(void)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("type notif_private.attempt does not exist"));
-	attempt_type = oid;
-	attempt_desc = lookup_rowtype_tupdesc_copy(oid, -1);
+	return oid;
 }
 
 static Datum
@@ -99,7 +97,9 @@ record_statement(Dispatcher *d)
 												notif_tier_name(d->worker->tier)));
 	stmt.nargs = lengthof(types);
 	memcpy(stmt.argtypes, types, sizeof(types));
-	find_attempt_type();
+	/* cheap, and right after the extension was re-created */
+	attempt_type = notif_attempt_type();
+	attempt_desc = lookup_rowtype_tupdesc_copy(attempt_type, -1);
 	stmt.argtypes[3] = get_array_type(attempt_type);
 	return &stmt;
 }

@@ -14,19 +14,20 @@
 #include "nodes/pg_list.h"
 
 #include "../src/settings.h"
-#include "worker.h"
+#include "router.h"
 
-typedef struct Router
+struct Router
 {
 	List	   *expansions;		/* pg_uuid_t *, served in turn */
 	bool		loaded;
 	bool		window_next;	/* whose turn it is: the window's or an expansion's */
 	bool		window_empty;
 	bool		paused;			/* the tier's switch: nothing expands */
+	bool		filed;			/* router_has_filed */
 	NotifStmt	route;
 	NotifStmt	expand;
 	NotifStmt	list;
-} Router;
+};
 
 static void
 router_add(NotifWorker *worker, Router *router, const NotifRows *rows, uint64 row, int col)
@@ -69,33 +70,60 @@ router_load(NotifWorker *worker, Router *router)
 	return true;
 }
 
+/* There may be something to claim. */
+static void
+router_tell_dispatcher(NotifWorker *worker, Router *router)
+{
+	router->filed = true;
+	if (worker->kind == NOTIF_WORKER_ROUTER)
+		notif_worker_wake(worker, NOTIF_WORKER_DISPATCHER, worker->tier);
+}
+
 /* One chunk of the window; false when the extension is gone. */
 static bool
-router_step_window(NotifWorker *worker, Router *router)
+router_step_window(NotifWorker *worker, Router *router, const RouterDirect *direct)
 {
-	Datum		arg = Int32GetDatum(guc_router_chunk);
+	Datum		args[2] = {Int32GetDatum(guc_router_chunk), direct != NULL ? direct->lanes : (Datum) 0};
 	NotifRows	rows;
 	int64		attempts;
 	bool		idle;
+	bool		none;
+	bool		flown = false;
+	bool		durable = false;
+	Datum		batch;
 
 	if (!notif_worker_begin(worker, "notif: routing events"))
 		return false;
-	rows = notif_spi_run(&router->route, &arg, NULL, 1);
+	if (direct != NULL && direct->stale(direct->arg))
+	{
+		router->window_empty = false;
+		notif_worker_rollback(worker);
+		return true;
+	}
+	rows = notif_spi_run(&router->route, args, direct != NULL ? "  " : " n", 1);
 	idle = notif_spi_int32(&rows, 0, 1, NULL) == 0;
 	attempts = notif_spi_int64(&rows, 0, 2, NULL);
 	router->window_empty = !notif_spi_bool(&rows, 0, 3, NULL);
 	router->paused = notif_spi_bool(&rows, 0, 5, NULL);
 	pg_atomic_write_u32(&worker->slot->deaf, router->paused);
 	router_add(worker, router, &rows, 0, 4);
-	notif_worker_commit(worker, false);
+	batch = notif_spi_datum(&rows, 0, 6, &none);
+	if (direct != NULL && !none)
+	{
+		durable = direct->fly(direct->arg, batch, notif_spi_datum(&rows, 0, 7, &none));
+		flown = true;
+	}
+	notif_worker_commit(worker, durable);
 	notif_worker_count(worker, NOTIF_COUNT_ROUTED, attempts);
+	if (flown)
+		direct->flown(direct->arg);
 
 	/*
 	 * Woken without an event: whoever called may have turned a switch, which
 	 * concerns the dispatcher as well.
 	 */
 	if (attempts > 0 || (idle && worker->woken))
-		notif_worker_wake(worker, NOTIF_WORKER_DISPATCHER, worker->tier);
+		router_tell_dispatcher(worker, router);
 	return true;
 }
 
@@ -122,7 +150,7 @@ router_step_expansion(NotifWorker *worker, Router *router)
 	notif_worker_commit(worker, false);
 	notif_worker_count(worker, NOTIF_COUNT_ROUTED, attempts);
 	if (attempts > 0)
-		notif_worker_wake(worker, NOTIF_WORKER_DISPATCHER, worker->tier);
+		router_tell_dispatcher(worker, router);
 
 	old = MemoryContextSwitchTo(worker->life);
 	router->expansions = list_delete_first(router->expansions);
@@ -134,11 +162,9 @@ router_step_expansion(NotifWorker *worker, Router *router)
 	return true;
 }
 
-static long
-router_work(NotifWorker *worker, void *arg)
+long
+router_turn(NotifWorker *worker, Router *router, const RouterDirect *direct)
 {
-	Router	   *router = arg;
-
 	if (!router->loaded && !router_load(worker, router))
 		return NOTIF_IDLE;
 	if (worker->woken)
@@ -153,7 +179,7 @@ router_work(NotifWorker *worker, void *arg)
 	if (router->expansions == NIL || router->window_next)
 	{
 		router->window_next = false;
-		if (!router_step_window(worker, router))
+		if (!router_step_window(worker, router, direct))
 			return NOTIF_IDLE;
 	}
 	else
@@ -162,15 +188,25 @@ router_work(NotifWorker *worker, void *arg)
 		if (!router_step_expansion(worker, router))
 			return NOTIF_IDLE;
 	}
-	notif_worker_gauge(worker, NOTIF_COUNT_BACKLOG, list_length(router->expansions));
+	if (worker->kind == NOTIF_WORKER_ROUTER)
+		notif_worker_gauge(worker, NOTIF_COUNT_BACKLOG, list_length(router->expansions));
 	/* resume wakes us */
 	if (router->window_empty && (router->expansions == NIL || router->paused))
 		return NOTIF_IDLE;
 	return 0;
 }
 
+bool
+router_has_filed(Router *router)
+{
+	bool		filed = router->filed;
+
+	router->filed = false;
+	return filed;
+}
+
 /* After an ERROR nothing in memory is trusted: read the list anew. */
-static void
+void
 router_recover(NotifWorker *worker, void *arg)
 {
 	Router	   *router = arg;
@@ -182,25 +218,38 @@ router_recover(NotifWorker *worker, void *arg)
 	pg_atomic_exchange_u32(&worker->slot->deaf, 0);
 }
 
+Router *
+router_new(NotifWorker *worker)
+{
+	const char *tier = notif_tier_name(worker->tier);
+	MemoryContext old = MemoryContextSwitchTo(worker->life);
+	Router	   *router = palloc0(sizeof(Router));
+
+	router->window_next = true;
+	router->route.sql = psprintf("SELECT * FROM notif_private.worker_route_%s($1, $2)", tier);
+	router->route.nargs = 2;
+	router->route.argtypes[0] = INT4OID;
+	router->route.argtypes[1] = INT4ARRAYOID;
+	router->expand.sql = psprintf("SELECT * FROM notif_private.worker_expand_%s($1, $2)", tier);
+	router->expand.nargs = 2;
+	router->expand.argtypes[0] = UUIDOID;
+	router->expand.argtypes[1] = INT4OID;
+	router->list.sql = psprintf("SELECT * FROM notif_private.worker_expansions_%s()", tier);
+	MemoryContextSwitchTo(old);
+	return router;
+}
+
+static long
+router_work(NotifWorker *worker, void *arg)
+{
+	return router_turn(worker, arg, NULL);
+}
+
 void
 notif_router_run(NotifWorker *worker)
 {
 	static const NotifWorkerOps ops = {.work = router_work,.recover = router_recover};
-	Router		router = {.window_next = true};
-	const char *tier = notif_tier_name(worker->tier);
-	MemoryContext old;
 
-	if (!notif_worker_own(worker, 0))
-		return;
-	old = MemoryContextSwitchTo(worker->life);
-	router.route.sql = psprintf("SELECT * FROM notif_private.worker_route_%s($1)", tier);
-	router.route.nargs = 1;
-	router.route.argtypes[0] = INT4OID;
-	router.expand.sql = psprintf("SELECT * FROM notif_private.worker_expand_%s($1, $2)", tier);
-	router.expand.nargs = 2;
-	router.expand.argtypes[0] = UUIDOID;
-	router.expand.argtypes[1] = INT4OID;
-	router.list.sql = psprintf("SELECT * FROM notif_private.worker_expansions_%s()", tier);
-	MemoryContextSwitchTo(old);
-	notif_worker_loop(worker, &ops, &router);
+	if (notif_worker_own(worker, NOTIF_WORKER_ROUTER, 0))
+		notif_worker_loop(worker, &ops, router_new(worker));
 }

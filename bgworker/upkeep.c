@@ -83,7 +83,7 @@ notif_upkeep_run(NotifWorker *worker)
 	};
 	Upkeep		upkeep = {0};
 
-	if (!notif_worker_own(worker, 0))
+	if (!notif_worker_own(worker, NOTIF_WORKER_UPKEEP, 0))
 		return;
 	notif_worker_loop(worker, &ops, &upkeep);
 }

@@ -694,11 +694,11 @@ notif_worker_rollback(NotifWorker *worker)
  * release it, the end of the process does.
  */
 bool
-notif_worker_own(NotifWorker *worker, int share)
+notif_worker_own(NotifWorker *worker, NotifWorkerKind kind, int share)
 {
 	LOCKTAG		tag;
 	LockAcquireResult result;
-	uint32		what = ((uint32) worker->kind << 24) |
+	uint32		what = ((uint32) kind << 24) |
 		((uint32) (worker->tier + 1) << 16) | (uint32) share;
 
 	Assert(share >= 0 && share <= 0xffff);

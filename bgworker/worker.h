@@ -125,11 +125,11 @@ extern void notif_worker_rollback(NotifWorker *worker);
 
 /*
  * Takes the session advisory lock (database, kind, tier, share) that makes
- * this process the only owner; it is held until the process ends, over ERRORs
+ * this process the only one that does this kind of work; it is held until the process ends, over ERRORs
  * too.  False: another process has it; return from the run function, the
  * launcher tries again later.  Call outside a transaction.
  */
-extern bool notif_worker_own(NotifWorker *worker, int share);
+extern bool notif_worker_own(NotifWorker *worker, NotifWorkerKind kind, int share);
 
 /* Counters shown by notif_worker_status; by the owner of the slot only. */
 extern void notif_worker_count(NotifWorker *worker, NotifCounter counter, int64 n);

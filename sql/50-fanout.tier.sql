@@ -20,13 +20,15 @@ COMMENT ON FUNCTION notif_private.ord_base_@TIER@() IS
 
 -- p_recipients NULL: each event's own list.  Not NULL: these recipients, for the
 -- one event given.  The chain of laterals is the plan: one index probe each.
-CREATE FUNCTION notif_private.fanout_@TIER@(p_turn bigint, p_ord bigint, p_events uuid[], p_recipients bigint[])
-	RETURNS bigint
+-- p_direct: lanes that can send at once.  Attempts for them, of types that need no
+-- order, are handed back instead of filed: the caller flies them in this transaction.
+CREATE FUNCTION notif_private.fanout_@TIER@(p_turn bigint, p_ord bigint, p_events uuid[], p_recipients bigint[],
+											p_direct integer[] DEFAULT NULL, OUT attempts bigint,
+											OUT direct notif_private.attempt[], OUT lanes integer[])
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET jit = off AS $$
 DECLARE
-	v_attempts	bigint;
 	-- Bounds known when the statement starts: of the event's partitions only
 	-- those in between are opened.
 	v_first		uuid := p_events[1];
@@ -39,7 +41,8 @@ BEGIN
 		SELECT x.id INTO v_last FROM unnest(p_events) x(id) ORDER BY x.id DESC LIMIT 1;
 	END IF;
 	WITH pair AS MATERIALIZED (
-		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ty.retention, ty.push, ty.inbox,
+		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ty.retention,
+			   coalesce(ep.lane = ANY (p_direct) AND NOT ty.ordered, false) AS at_once, ty.push, ty.inbox,
 			   a.recipient, rc.active, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
 			   row_number() OVER () AS n
 		  FROM unnest(p_events) WITH ORDINALITY i(id, nth)
@@ -48,7 +51,7 @@ BEGIN
 			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
-				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, c.retention
+				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, t.ordered, c.retention
 			  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 			 WHERE t.id = ev.type_id OFFSET 0) ty
 		 CROSS JOIN LATERAL unnest(coalesce(p_recipients, ev.recipients)) a(recipient)
@@ -71,8 +74,8 @@ BEGIN
 		SELECT p_turn % 8, v_inc, p.lane, notif_private.delivery_id(p.event, p.endpoint),
 			   hashint8(p.recipient) & 63, 1, 0, p.type_id, p_ord + p.n, p.recipient, p.endpoint, p.event, p.expires_at,
 			   p.collapse
-		  FROM pair p WHERE p.lane IS NOT NULL
-		RETURNING lane
+		  FROM pair p WHERE p.lane IS NOT NULL AND NOT p.at_once
+		RETURNING 1
 	),
 	stopped AS (
 		INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, state, terminal, reason, event, type_id,
@@ -90,7 +93,7 @@ BEGIN
 	told AS (
 		INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
 		SELECT p_turn % 4, t.lane, s.state, t.n
-		  FROM (SELECT q.lane, count(*) AS n FROM queued q GROUP BY q.lane) t
+		  FROM (SELECT p.lane, count(*) AS n FROM pair p WHERE p.lane IS NOT NULL GROUP BY p.lane) t
 		 CROSS JOIN (VALUES ('expanded'::notif_private.tally_state), ('open')) s(state)
 		UNION ALL
 		SELECT p_turn % 4, 0, s.state, t.n
@@ -98,9 +101,13 @@ BEGIN
 		 CROSS JOIN LATERAL (VALUES ('expanded'::notif_private.tally_state),
 									(t.state::text::notif_private.tally_state)) s(state)
 	)
-	SELECT count(*) INTO v_attempts FROM queued;
-	RETURN v_attempts;
+	SELECT (SELECT count(*) FROM queued), array_agg(x.attempt ORDER BY x.n), array_agg(x.lane ORDER BY x.n)
+	  INTO attempts, direct, lanes
+	  FROM (SELECT p.n, p.lane,
+				   (notif_private.delivery_id(p.event, p.endpoint), 1, 0, p_ord + p.n, p.event, p.type_id, p.recipient,
+					p.endpoint, p.expires_at, false, p.collapse)::notif_private.attempt AS attempt
+			  FROM pair p WHERE p.at_once) x;
 END
 $$;
-COMMENT ON FUNCTION notif_private.fanout_@TIER@(bigint, bigint, uuid[], bigint[]) IS
-	'Expands events: inbox rows, attempts, and an outcome for whoever cannot be reached. Returns the number of attempts. The ids are derived, so that doing it again gives the same ones.';
+COMMENT ON FUNCTION notif_private.fanout_@TIER@(bigint, bigint, uuid[], bigint[], integer[]) IS
+	'Expands events: inbox rows, attempts, and an outcome for whoever cannot be reached. Returns how many attempts it filed, and those to fly at once with their lanes. The ids are derived, so that doing it again gives the same ones.';

@@ -68,7 +68,9 @@ COMMENT ON FUNCTION notif_private.read_events_@TIER@(pg_snapshot, pg_snapshot, x
 
 -- Expands the small ones of a list of events, turns the others into expansions.
 CREATE FUNCTION notif_private.spread_@TIER@(p_turn bigint, p_ids uuid[], p_kinds smallint[],
-											p_topics integer[], p_audiences integer[], OUT attempts bigint, OUT expansions uuid[])
+											p_topics integer[], p_audiences integer[], p_direct integer[] DEFAULT NULL,
+											OUT attempts bigint, OUT expansions uuid[],
+											OUT direct notif_private.attempt[], OUT lanes integer[])
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	small	uuid[] := '{}';
@@ -88,7 +90,8 @@ BEGIN
 	END IF;
 	attempts := 0;
 	IF cardinality(small) > 0 THEN
-		attempts := notif_private.fanout_@TIER@(p_turn, base, small, NULL);
+		SELECT f.attempts, f.direct, f.lanes INTO attempts, direct, lanes
+		  FROM notif_private.fanout_@TIER@(p_turn, base, small, NULL, p_direct) f;
 	END IF;
 	IF cardinality(expansions) > 0 THEN
 		INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, place)
@@ -102,7 +105,7 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION notif_private.spread_@TIER@(bigint, uuid[], smallint[], integer[], integer[]) IS
+COMMENT ON FUNCTION notif_private.spread_@TIER@(bigint, uuid[], smallint[], integer[], integer[], integer[]) IS
 	'Expands events of at most 500 recipients at once; larger ones and topics become expansions, served round robin.';
 
 -- A command to try a dead delivery again.
@@ -151,8 +154,10 @@ $$;
 COMMENT ON FUNCTION notif_private.redo_@TIER@(bigint, bigint, uuid) IS
 	'Carries out a redeliver command: a new generation of a delivery that had ended in failed, expired or held. Returns the number of attempts filed.';
 
-CREATE FUNCTION notif_private.worker_route_@TIER@(p_limit integer, OUT events integer, OUT attempts bigint,
-												  OUT more boolean, OUT expansions uuid[], OUT paused boolean)
+CREATE FUNCTION notif_private.worker_route_@TIER@(p_limit integer, p_direct integer[] DEFAULT NULL,
+												  OUT events integer, OUT attempts bigint, OUT more boolean,
+												  OUT expansions uuid[], OUT paused boolean,
+												  OUT direct notif_private.attempt[], OUT lanes integer[])
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET enable_sort = off SET jit = off AS $$
@@ -210,8 +215,10 @@ BEGIN
 	END IF;
 	last_xid := xids[events];
 	last_id := ids[events];
-	SELECT s.attempts, s.expansions INTO attempts, expansions
-	  FROM notif_private.spread_@TIER@(v_turn, ids, kinds, topics, audiences) s;
+	SELECT s.attempts, s.expansions, s.direct, s.lanes INTO attempts, expansions, direct, lanes
+	  FROM notif_private.spread_@TIER@(v_turn, ids, kinds, topics, audiences,
+			-- many at once are served better in batches, from the outbox
+			CASE WHEN p_direct IS NOT NULL AND (SELECT sum(a) FROM unnest(audiences) a) <= 50 THEN p_direct END) s;
 	-- One transaction fills a whole chunk: the rest of it is served round robin,
 	-- so that whoever published after it does not wait for it.
 	IF xids[1] = last_xid AND (v_read > events OR events >= least(p_limit, 500)) THEN
@@ -234,8 +241,8 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION notif_private.worker_route_@TIER@(integer) IS
-	'One step of the router: consumes the next chunk of its window of events and moves the cursor, in the caller''s transaction. more: call again at once. expansions: keys that worker_expand must now serve.';
+COMMENT ON FUNCTION notif_private.worker_route_@TIER@(integer, integer[]) IS
+	'One step of the router: consumes the next chunk of its window of events and moves the cursor, in the caller''s transaction. attempts: how many it filed. more: call again at once. expansions: keys that worker_expand must now serve. direct: attempts of the lanes p_direct, with their lanes, that are not filed: worker_fly must take them in the same transaction.';
 
 CREATE FUNCTION notif_private.worker_expansions_@TIER@() RETURNS SETOF uuid
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -324,7 +331,7 @@ BEGIN
 			PERFORM notif_private.event_outcome_@TIER@(v_turn, ev.id, ev.type_id, 'cancelled', 'cancelled');
 		END IF;
 	ELSIF coalesce(cardinality(people), 0) > 0 THEN
-		attempts := notif_private.fanout_@TIER@(v_turn, notif_private.ord_base_@TIER@(), ARRAY[p_key], people);
+		attempts := (SELECT f.attempts FROM notif_private.fanout_@TIER@(v_turn, notif_private.ord_base_@TIER@(), ARRAY[p_key], people) f);
 	ELSIF at.count = 0 THEN
 		PERFORM notif_private.event_outcome_@TIER@(v_turn, ev.id, ev.type_id, 'suppressed', 'no_audience');
 	END IF;

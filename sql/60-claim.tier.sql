@@ -408,6 +408,26 @@ $$;
 COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, bigint, boolean) IS
 	'Takes up to p_limit attempts of a lane through the gates into flight p_flight of dispatcher p_worker, moving the lane''s cursors in the same transaction. Returns what is to be sent once that has committed; batch is how many attempts were read, fewer than p_limit when there are no more; no row: there are none. p_due false: the caller knows that nothing of the schedule is due.';
 
+-- A router that is also the dispatcher flies what it has just expanded.
+CREATE FUNCTION notif_private.worker_fly_@TIER@(p_lane integer, p_attempts notif_private.attempt[], p_lanes integer[],
+												p_worker bigint, p_flight bigint)
+	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
+				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, address text, ref text,
+				   locale text, attributes text)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET jit = off AS $$
+DECLARE
+	v_batch	notif_private.attempt[] := p_attempts;
+BEGIN
+	IF p_lane <> ANY (p_lanes) THEN
+		SELECT array_agg(p_attempts[i] ORDER BY i) INTO v_batch FROM generate_subscripts(p_lanes, 1) i WHERE p_lanes[i] = p_lane;
+	END IF;
+	RETURN QUERY SELECT * FROM notif_private.gate_@TIER@(notif_private.turn_@TIER@(), p_lane, p_worker, p_flight, v_batch, NULL);
+END
+$$;
+COMMENT ON FUNCTION notif_private.worker_fly_@TIER@(integer, notif_private.attempt[], integer[], bigint, bigint) IS
+	'Takes those attempts of p_attempts whose lane in p_lanes is p_lane through the gates into a flight, in the transaction in which worker_route has expanded them; returns what worker_claim does.';
+
 CREATE FUNCTION notif_private.worker_next_due_@TIER@(p_lane integer) RETURNS timestamptz
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off

@@ -22,7 +22,7 @@ BEGIN
 		   FILTER (WHERE w.state <> 'running')
 	INTO n, m, word
 	FROM notif_private.workers_here() w;
-	RETURN QUERY SELECT 'workers', m > 0 AND n = m, format('%s of %s running', n, greatest(m, 7)),
+	RETURN QUERY SELECT 'workers', m > 0 AND n = m, format('%s of %s running', n, greatest(m, 6)),
 		CASE WHEN m = 0 THEN format('Add %s to notif.databases and reload the server.', quote_literal(current_database()))
 			 WHEN n < m THEN coalesce(word, 'A worker has not turned its loop for 90 s: see its row in notif.workers.') END;
 

@@ -32,7 +32,7 @@ typedef enum NotifWorkerKind
 {
 	NOTIF_WORKER_UPKEEP = 0,
 	NOTIF_WORKER_ROUTER = 1,
-	NOTIF_WORKER_DISPATCHER = 2
+	NOTIF_WORKER_DISPATCHER = 2	/* in a fused tier the router as well */
 } NotifWorkerKind;
 
 /* "critical", "standard", "bulk"; "-" for NOTIF_TIER_NONE. */

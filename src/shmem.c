@@ -134,10 +134,12 @@ notif_worker_slot_index(NotifWorkerKind kind, int tier)
 			return 0;
 		case NOTIF_WORKER_ROUTER:
 			Assert(tier >= 0 && tier < NOTIF_TIERS);
-			return 1 + tier;
+			if (!NOTIF_TIER_IS_FUSED(tier))
+				return tier;
+			/* FALLTHROUGH */
 		case NOTIF_WORKER_DISPATCHER:
 			Assert(tier >= 0 && tier < NOTIF_TIERS);
-			return 1 + NOTIF_TIERS + tier;
+			return NOTIF_TIERS + tier;
 	}
 	elog(ERROR, "unknown kind of notif worker: %d", (int) kind);
 	return -1;
@@ -148,13 +150,13 @@ notif_worker_slot_kind(int index)
 {
 	if (index == 0)
 		return NOTIF_WORKER_UPKEEP;
-	return index <= NOTIF_TIERS ? NOTIF_WORKER_ROUTER : NOTIF_WORKER_DISPATCHER;
+	return index < NOTIF_TIERS ? NOTIF_WORKER_ROUTER : NOTIF_WORKER_DISPATCHER;
 }
 
 int
 notif_worker_slot_tier(int index)
 {
-	return index == 0 ? NOTIF_TIER_NONE : (index - 1) % NOTIF_TIERS;
+	return index == 0 ? NOTIF_TIER_NONE : index % NOTIF_TIERS;
 }
 
 int64

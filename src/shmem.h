@@ -28,7 +28,7 @@
 #include "notif.h"
 
 #define NOTIF_MAX_DATABASES 16
-#define NOTIF_WORKERS_PER_DB (1 + 2 * NOTIF_TIERS)
+#define NOTIF_WORKERS_PER_DB (2 * NOTIF_TIERS)	/* upkeep, and no router in critical */
 #define NOTIF_MAX_LANES 64		/* shown per tier; more lanes work, unshown */
 #define NOTIF_LANE_NAME 64
 #define NOTIF_LANE_ERROR 160
@@ -147,7 +147,13 @@ extern NotifShared *notif_shared;
 /* Chains the two shared-memory hooks.  Called from _PG_init when preloaded. */
 extern void notif_shmem_init(void);
 
-/* Slot number within a database for (kind, tier). */
+/*
+ * A tier whose dispatcher is its router, too: one process and one transaction
+ * less between a publish and the wire.
+ */
+#define NOTIF_TIER_IS_FUSED(tier) ((tier) == 0)
+
+/* Slot number within a database for (kind, tier); of a fused tier it is the same. */
 extern int	notif_worker_slot_index(NotifWorkerKind kind, int tier);
 
 /* The inverse. */

@@ -228,14 +228,14 @@ class Cluster:
     # -- notif in it --
 
     def workers(self):
-        """{(kind, tier): pid} once all seven run."""
+        """{(kind, tier): pid} once all six run."""
         deadline = time.monotonic() + 60
         while True:
             rows = self.pg.rows("SELECT kind, coalesce(tier, ''), pid FROM notif.workers WHERE state = 'running'")
-            if len(rows) >= 7:
+            if len(rows) >= 6:
                 return {(kind, tier): int(pid) for kind, tier, pid in rows}
             if time.monotonic() > deadline:
-                raise Failed("only %d of 7 workers run: %s" % (len(rows), self.pg.rows("SELECT * FROM notif.workers")))
+                raise Failed("only %d of 6 workers run: %s" % (len(rows), self.pg.rows("SELECT * FROM notif.workers")))
             self.rest(0.1)
 
     def rest(self, seconds):

@@ -30,14 +30,14 @@ is( $node->safe_psql('shop',
 is( $node->safe_psql('shop',
 		q{SELECT count(*) FROM notif_private.worker_status() w JOIN pg_stat_activity a USING (pid)
 		  WHERE a.datname = w.database}),
-	'14', 'shared memory and pg_stat_activity agree on who works where');
+	'12', 'shared memory and pg_stat_activity agree on who works where');
 
 my ($rc, $out, $err) = $node->psql('shop', 'SELECT 1', extra_params => [ '-U', 'notif_worker' ]);
 isnt($rc, 0, 'a client cannot log in as notif_worker');
 like($err, qr/too many connections for role "notif_worker"/, 'because of its connection limit');
 
 ok( $node->poll_query_until('shop',
-		q{SELECT count(*) = 14 FROM pg_stat_activity
+		q{SELECT count(*) = 12 FROM pg_stat_activity
 		  WHERE backend_type LIKE 'notif%' AND state = 'idle' AND wait_event IS NOT NULL
 			AND backend_xmin IS NULL AND backend_xid IS NULL AND xact_start IS NULL}),
 	'idle workers hold neither snapshot nor transaction');
@@ -54,7 +54,7 @@ $node->safe_psql('shop', q{
 my $old = worker_pids($node, 'shop');
 $node->safe_psql('shop', q{SELECT pg_terminate_backend(pid) FROM notif_private.worker_status() WHERE database = 'shop' AND pid IS NOT NULL});
 ok( $node->poll_query_until('shop',
-		q{SELECT count(*) = 7 FROM notif_private.worker_status()
+		q{SELECT count(*) = 6 FROM notif_private.worker_status()
 		  WHERE database = 'shop' AND state = 'running' AND restarts = 1}),
 	'terminated workers are started again');
 isnt(worker_pids($node, 'shop'), $old, 'as other processes');

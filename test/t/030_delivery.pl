@@ -247,7 +247,17 @@ is(one_value($node, q{SELECT open, in_flight, parked_until IS NULL OR parked_unt
 	'0|0|t', 'notif.providers is at rest');
 is(one_value($node, q{SELECT string_agg(check_name, ' ') FROM notif.health() WHERE NOT ok AND check_name IN ('workers', 'instance', 'ledger', 'lag', 'providers')}),
 	'', 'notif.health() is content');
-is(one_value($node, q{SELECT count(*) FROM notif.workers WHERE state = 'running' AND restarts = 0}), '7', 'no worker was restarted');
+# A code takes the short way: no row of a queue between the publish and the wire.
+my $queued = q{SELECT count(*) FROM notif_private.outbox_critical};
+one_value($node, q{SELECT notif.publish('code', 'p1', '{"n": 98}')});
+ok(wait_idle($node), 'the tier has a connection, with more than the first stream');
+my $rows = one_value($node, $queued);
+my $code = one_value($node, q{SELECT notif.publish('code', 'p1', '{"n": 99}')});
+ok(wait_true($node, qq{SELECT EXISTS (SELECT FROM notif_private.outcome WHERE event = '$code')}), 'a code is sent');
+is(state_of($node, $code), 'accepted 2', 'and accepted');
+is(one_value($node, $queued), $rows, 'past the outbox');
+
+is(one_value($node, q{SELECT count(*) FROM notif.workers WHERE state = 'running' AND restarts = 0}), '6', 'no worker was restarted');
 balanced($node, 'at the end');
 my ($ok, $totals) = check_ledger($node, $sandbox);
 ok($ok, 'the checker is content');

@@ -17,7 +17,7 @@ our @EXPORT = qw(new_node create_database wait_for_workers wait_for_state
   worker_pids worker_value no_surprises);
 
 # Workers of one database: upkeep, and router and dispatcher of three tiers.
-use constant WORKERS => 7;
+use constant WORKERS => 6;
 
 # An initialised cluster, not started; %opts: conf => text, databases => list.
 sub new_node

@@ -20,7 +20,7 @@ use Exporter 'import';
 our @EXPORT = qw(new_shop new_cluster new_sandbox define_shop one_value token people
   wait_true wait_idle wait_running wait_parked check_ledger balanced state_of no_crash);
 
-use constant WORKERS => 7;
+use constant WORKERS => 6;
 
 # ---- the sandbox -----------------------------------------------------------------
 
