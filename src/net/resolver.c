@@ -3,7 +3,16 @@
  *		c-ares on the event loop; see resolver.h.
  *
  * A lookup has one timer with two meanings: while the query runs it is the
- * time-out, once the answer is here it is the deferred delivery.  c-ares
+ * time-out, once the answer is here it is the deferred delivery.  c-ares asks
+ * for both families and answers when it has heard of both; some servers drop
+ * what they do not know, so after a second each family is asked for alone and
+ * the first that has addresses will do.
+ *
+ * Names that failed are remembered for a few seconds: whoever tries again at
+ * once, or for another tier's connection, gets the same answer without a
+ * question.  Success is not remembered, for addresses are changed to move us.
+ *
+ * c-ares
  * cannot take back a single query, so a lookup that was cancelled or timed
  * out stays allocated as an orphan until c-ares lets go of it; the number of
  * those is bounded by c-ares's own time-out per query.
@@ -26,6 +35,11 @@
 #define RESOLVER_TRIES		2
 #define RESOLVER_CHANNEL_US (60 * INT64_C(1000000))
 #define RESOLVER_SOCKETS	16		/* c-ares opens one or two per server */
+#define RESOLVER_SPLIT_US	(1 * INT64_C(1000000))
+#define RESOLVER_FAILURES	16		/* names remembered */
+#define RESOLVER_MISSING_US (5 * INT64_C(1000000))	/* it does not exist */
+#define RESOLVER_FAILED_US	(1 * INT64_C(1000000))	/* the server failed */
+#define RESOLVER_HOST_MAX	256
 
 struct NotifLookup
 {
@@ -36,7 +50,10 @@ struct NotifLookup
 	NotifLookupFn callback;
 	void	   *ud;
 	uint16_t	port;
-	bool		querying;		/* c-ares holds a pointer to this */
+	int			queries;		/* c-ares holds so many pointers to this */
+	bool		split;			/* the families are asked for one by one */
+	int64_t		deadline_us;
+	char		host[RESOLVER_HOST_MAX];
 	NotifStatus status;
 	int			n;
 	NotifAddress addresses[NOTIF_RESOLVER_ADDRESSES];
@@ -55,6 +72,14 @@ struct NotifResolver
 	char	   *servers;		/* test override or NULL */
 	struct
 	{
+		char		host[RESOLVER_HOST_MAX];
+		NotifStatus status;
+		char		error[128];
+		int64_t		until_us;
+	}			failures[RESOLVER_FAILURES];
+	int			next_failure;
+	struct
+	{
 		int			fd;			/* -1: unused */
 		NotifWatch *watch;
 	}			sockets[RESOLVER_SOCKETS];
@@ -67,7 +92,9 @@ static void resolver_on_tick(void *ud);
 static void resolver_on_socket(void *ud, int fd, int events);
 static void resolver_on_state(void *ud, ares_socket_t fd, int readable, int writable);
 static bool lookup_numeric(NotifLookup *lookup, const char *host);
-static void lookup_query(NotifLookup *lookup, const char *host);
+static bool lookup_failed_before(NotifLookup *lookup, int64_t now_us);
+static void lookup_remember(const NotifLookup *lookup, int status);
+static void lookup_query(NotifLookup *lookup, int family);
 static void lookup_on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info);
 static void lookup_take(NotifLookup *lookup, const struct ares_addrinfo *info);
 static void lookup_rotate(NotifLookup *lookup, unsigned by);
@@ -137,6 +164,7 @@ notif_resolver_set_servers(NotifResolver *resolver, const char *servers)
 	}
 	notif_free(resolver->servers);
 	resolver->servers = copy;
+	memset(resolver->failures, 0, sizeof(resolver->failures));
 	return NOTIF_OK;
 }
 
@@ -163,11 +191,24 @@ notif_resolver_lookup(NotifResolver *resolver, const char *host, uint16_t port, 
 	if (lookup->next != NULL)
 		lookup->next->prev = lookup;
 	resolver->lookups = lookup;
-	notif_loop_timer_set(resolver->loop, lookup->timer, now_us + (int64_t) timeout_ms * 1000);
-	if (lookup_numeric(lookup, host))
+	lookup->deadline_us = now_us + (int64_t) timeout_ms * 1000;
+	if (strlen(host) >= sizeof(lookup->host))
+	{
+		lookup->status = NOTIF_EMISSING;
+		snprintf(lookup->error, sizeof(lookup->error), "name lookup failed: name too long");
+	}
+	else
+		snprintf(lookup->host, sizeof(lookup->host), "%s", host);
+	if (lookup->host[0] == '\0' || lookup_numeric(lookup, host) ||
+		lookup_failed_before(lookup, now_us))
 		notif_loop_timer_set(resolver->loop, lookup->timer, now_us);
 	else
-		lookup_query(lookup, host);
+	{
+		notif_loop_timer_set(resolver->loop, lookup->timer,
+							 lookup->deadline_us - now_us > RESOLVER_SPLIT_US ?
+							 now_us + RESOLVER_SPLIT_US : lookup->deadline_us);
+		lookup_query(lookup, AF_UNSPEC);
+	}
 	return lookup;
 }
 
@@ -178,7 +219,7 @@ notif_resolver_cancel(NotifLookup *lookup)
 		return;
 	notif_loop_timer_free(lookup->resolver->loop, lookup->timer);
 	lookup->timer = NULL;
-	if (!lookup->querying)
+	if (lookup->queries == 0)
 		lookup_release(lookup);
 }
 
@@ -322,15 +363,54 @@ lookup_numeric(NotifLookup *lookup, const char *host)
 	return true;
 }
 
+/* Takes over what was found out about the host a moment ago. */
+static bool
+lookup_failed_before(NotifLookup *lookup, int64_t now_us)
+{
+	NotifResolver *resolver = lookup->resolver;
+
+	for (int i = 0; i < RESOLVER_FAILURES; i++)
+	{
+		if (resolver->failures[i].until_us <= now_us ||
+			strcmp(resolver->failures[i].host, lookup->host) != 0)
+			continue;
+		lookup->status = resolver->failures[i].status;
+		memcpy(lookup->error, resolver->failures[i].error, sizeof(lookup->error));
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Only what a server said: silence and want of memory say nothing of a name.
+ * ECONNREFUSED is also how c-ares sums up that every server failed.
+ */
 static void
-lookup_query(NotifLookup *lookup, const char *host)
+lookup_remember(const NotifLookup *lookup, int status)
+{
+	NotifResolver *resolver = lookup->resolver;
+	int			i = resolver->next_failure;
+
+	if (lookup->status != NOTIF_EMISSING && status != ARES_ECONNREFUSED && status != ARES_ESERVFAIL &&
+		status != ARES_EREFUSED && status != ARES_EFORMERR && status != ARES_ENOTIMP && status != ARES_EBADRESP)
+		return;
+	resolver->next_failure = (i + 1) % RESOLVER_FAILURES;
+	memcpy(resolver->failures[i].host, lookup->host, sizeof(lookup->host));
+	memcpy(resolver->failures[i].error, lookup->error, sizeof(lookup->error));
+	resolver->failures[i].status = lookup->status;
+	resolver->failures[i].until_us = notif_loop_now_us() +
+		(lookup->status == NOTIF_EMISSING ? RESOLVER_MISSING_US : RESOLVER_FAILED_US);
+}
+
+static void
+lookup_query(NotifLookup *lookup, int family)
 {
 	NotifResolver *resolver = lookup->resolver;
 	struct ares_addrinfo_hints hints = {0};
 	bool		idle = true;
 
 	for (NotifLookup *other = resolver->lookups; other != NULL; other = other->next)
-		if (other->querying)
+		if (other->queries > 0)
 			idle = false;
 	if (idle && notif_loop_now_us() - resolver->opened_us > RESOLVER_CHANNEL_US)
 		resolver_close(resolver);
@@ -341,12 +421,12 @@ lookup_query(NotifLookup *lookup, const char *host)
 		notif_loop_timer_set(resolver->loop, lookup->timer, 0);
 		return;
 	}
-	hints.ai_family = AF_UNSPEC;
+	hints.ai_family = family;
 	hints.ai_socktype = SOCK_STREAM;
 	hints.ai_flags = ARES_AI_ADDRCONFIG;
-	lookup->querying = true;
+	lookup->queries++;
 	/* Answers from the hosts file come before this returns. */
-	ares_getaddrinfo(resolver->channel, host, NULL, &hints, lookup_on_answer, lookup);
+	ares_getaddrinfo(resolver->channel, lookup->host, NULL, &hints, lookup_on_answer, lookup);
 	resolver_arm(resolver);
 }
 
@@ -356,27 +436,30 @@ lookup_on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info
 	NotifLookup *lookup = arg;
 
 	(void) timeouts;
-	lookup->querying = false;
+	lookup->queries--;
 	if (lookup->timer == NULL)
 	{
 		if (info != NULL)
 			ares_freeaddrinfo(info);
-		if (status != ARES_EDESTRUCTION)
+		if (status != ARES_EDESTRUCTION && lookup->queries == 0)
 			lookup_release(lookup);
 		return;
 	}
-	if (status == ARES_SUCCESS)
+	if (status == ARES_SUCCESS && lookup->n == 0)
 		lookup_take(lookup, info);
 	if (info != NULL)
 		ares_freeaddrinfo(info);
 	if (lookup->n > 0)
 		lookup_rotate(lookup, lookup->resolver->rotation++);
+	else if (lookup->queries > 0)
+		return;					/* the other family may know more */
 	else
 	{
 		lookup->status = status == ARES_ENOTFOUND || status == ARES_ENODATA ||
 			status == ARES_SUCCESS ? NOTIF_EMISSING : NOTIF_EIO;
 		snprintf(lookup->error, sizeof(lookup->error), "name lookup failed: %s",
 				 status == ARES_SUCCESS ? "no address" : ares_strerror(status));
+		lookup_remember(lookup, status);
 	}
 	notif_loop_timer_set(lookup->resolver->loop, lookup->timer, 0);
 }
@@ -436,11 +519,19 @@ static void
 lookup_on_timer(void *ud)
 {
 	NotifLookup *lookup = ud;
+	bool		waiting = lookup->queries > 0 && lookup->n == 0;
 
-	if (lookup->querying)
+	if (waiting && !lookup->split && notif_loop_now_us() < lookup->deadline_us)
+	{
+		lookup->split = true;
+		notif_loop_timer_set(lookup->resolver->loop, lookup->timer, lookup->deadline_us);
+		lookup_query(lookup, AF_INET);
+		lookup_query(lookup, AF_INET6);
+		return;
+	}
+	if (waiting)
 	{
 		lookup->status = NOTIF_EIO;
-		lookup->n = 0;
 		snprintf(lookup->error, sizeof(lookup->error), "name lookup timed out");
 	}
 	notif_loop_timer_free(lookup->resolver->loop, lookup->timer);
@@ -449,18 +540,11 @@ lookup_on_timer(void *ud)
 	 * Nothing may touch the lookup after the callback, which may free the
 	 * resolver: unlink what c-ares does not hold, deliver from a local copy.
 	 */
-	if (lookup->querying)
-	{
-		char		error[sizeof(lookup->error)];
-
-		memcpy(error, lookup->error, sizeof(error));
-		lookup->callback(lookup->ud, lookup->status, NULL, 0, error);
-	}
-	else
 	{
 		NotifLookup copy = *lookup;
 
-		lookup_release(lookup);
+		if (lookup->queries == 0)
+			lookup_release(lookup);
 		copy.callback(copy.ud, copy.status, copy.addresses, copy.n, copy.error);
 	}
 }

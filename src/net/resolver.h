@@ -54,6 +54,9 @@ void		notif_resolver_free(NotifResolver *resolver);
 NotifStatus notif_resolver_set_servers(NotifResolver *resolver, const char *servers);
 
 /*
+ * A name that does not exist is not asked for again for 5 s, one whose server
+ * failed not for 1 s.
+ *
  * Looks host up: a numeric address, a name of the hosts file or of DNS.  The
  * callback comes exactly once, from a loop step, never from inside this call.
  * Addresses come in the system's order of preference (RFC 6724), each family
