@@ -3,7 +3,9 @@
  *		A connection's life and its bytes; see h2_conn.h.
  *
  * One timer per connection serves connect time-out, the next address and
- * keep-alive; request deadlines are the pool's.
+ * keep-alive; request deadlines are the pool's.  Keep-alive asks with a PING
+ * when nothing was read for long, and when a request's time was up: a peer that
+ * sends a byte now and then, never a frame, is not alive.
  *
  * A write that the peer no longer takes does not close the connection: what
  * it said before it went (answers, GOAWAY) is still in the socket, and the
@@ -567,15 +569,21 @@ conn_on_timer(void *ud)
 	}
 	else if (now_us >= conn->last_read_us + (int64_t) conn->config->ping_idle_ms * 1000)
 	{
-		if (nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, NULL) != 0)
-		{
-			notif_h2_conn_close(conn, NOTIF_NET_RESET, "PING: out of memory");
-			return;
-		}
-		conn->ping_us = now_us + (int64_t) conn->config->ping_timeout_ms * 1000;
+		notif_h2_conn_probe(conn);
 		notif_h2_conn_flush(conn);
 		if (conn->state == NOTIF_H2_CLOSED)
 			return;
 	}
+	conn_arm(conn);
+}
+
+void
+notif_h2_conn_probe(NotifH2Conn *conn)
+{
+	if (conn->state != NOTIF_H2_OPENED || conn->ping_us != 0)
+		return;
+	/* Without memory for it the time-out comes as if it were not answered. */
+	(void) nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, NULL);
+	conn->ping_us = notif_loop_now_us() + (int64_t) conn->config->ping_timeout_ms * 1000;
 	conn_arm(conn);
 }

@@ -12,6 +12,7 @@
 
 #define CONN_OUT_SIZE	(4 * NOTIF_TLS_RECORD)
 #define CONN_SLICE		(2 * NOTIF_TLS_RECORD)	/* body bytes granted before a flush */
+#define STREAM_FRAME_HEAD 9
 #define CONN_FRAME_MAX	(NOTIF_TLS_RECORD + 16) /* most that nghttp2 hands out at once */
 
 struct NotifH2Conn
@@ -42,6 +43,10 @@ struct NotifH2Conn
 	NotifH2List open;
 	uint32_t	limit;			/* peer's MAX_CONCURRENT_STREAMS */
 	int64_t		owed;			/* body bytes granted but not serialised */
+	int64_t		late_left;		/* bytes for nobody that may still come */
+	uint8_t		frame_head[STREAM_FRAME_HEAD];	/* of the input, as far as it came */
+	size_t		frame_got;
+	size_t		frame_left;		/* of the frame under way */
 	uint64_t	names_used;		/* names (bits) already indexed here */
 	uint64_t	answered;
 	uint64_t	bytes_in;		/* of the link, once it is gone */
@@ -68,6 +73,10 @@ struct NotifH2Conn
 	uint64_t	handed;
 	uint8_t		out[CONN_OUT_SIZE];
 };
+
+/* h2_conn.c: queues a PING unless one is under way; without an answer in time
+ * the connection is closed.  The caller sees to the flush. */
+void		notif_h2_conn_probe(NotifH2Conn *conn);
 
 /* h2_stream.c: makes the session and queues preface and SETTINGS. */
 NotifStatus notif_h2_session_open(NotifH2Conn *conn);

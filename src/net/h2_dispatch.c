@@ -14,7 +14,9 @@
  *
  * A connection that the peer takes down before it answered anything counts as
  * a failure for the backoff: a server that accepts everybody and throws them
- * out again must not see us come back at full speed.
+ * out again must not see us come back at full speed.  One that answered but was
+ * taken down young may be replaced at once a few times in a row; if that goes
+ * on, there is a pause of up to 1.6 s, until a connection has lived for a while.
  */
 #include "h2_pool_private.h"
 
@@ -26,6 +28,8 @@
 #define POOL_BACKOFF_FIRST_MS	200 /* halved to doubled by jitter: 100 ms … 60 s */
 #define POOL_BACKOFF_MAX_MS		60000
 #define POOL_HEALTHY_US			(10 * INT64_C(1000000)) /* lived this long: no failure */
+#define POOL_BRIEF_FREE			4	/* short-lived connections in a row without a pause */
+#define POOL_BRIEF_MAX			4	/* after these the pause no longer grows: 1.6 s */
 #define POOL_DELIVERIES			256 /* per turn */
 #define POOL_SLICES				16	/* rounds of granting and flushing per turn */
 
@@ -33,6 +37,8 @@ static void pool_survey(NotifH2Pool *pool, int64_t now_us);
 static void pool_bury(NotifH2Pool *pool, int index, const NotifH2ConnView *view, int64_t now_us);
 static void pool_failure(NotifH2Pool *pool, NotifNetError error, const char *detail,
 						 int64_t now_us);
+static void pool_brief(NotifH2Pool *pool, const NotifH2ConnView *view, int64_t now_us);
+static int64_t pool_pause_us(NotifH2Pool *pool, int step);
 static bool pool_assign(NotifH2Pool *pool, int64_t now_us);
 static void pool_grow(NotifH2Pool *pool, int64_t now_us);
 static void pool_flush(NotifH2Pool *pool);
@@ -103,6 +109,7 @@ pool_survey(NotifH2Pool *pool, int64_t now_us)
 			slot->goaway = true;
 			pool->goaways++;
 			memcpy(pool->last_error, view.detail, sizeof(pool->last_error));
+			pool_brief(pool, &view, now_us);
 		}
 		if (view.state == NOTIF_H2_CLOSED)
 		{
@@ -143,26 +150,52 @@ pool_bury(NotifH2Pool *pool, int index, const NotifH2ConnView *view, int64_t now
 	}
 	else if (thrown_out)
 		pool_failure(pool, NOTIF_NET_NONE, detail, now_us);
+	else if (error != NOTIF_NET_NONE && !view->goaway)
+		pool_brief(pool, view, now_us);
+}
+
+/* A connection that has answered was taken down by the peer: too soon? */
+static void
+pool_brief(NotifH2Pool *pool, const NotifH2ConnView *view, int64_t now_us)
+{
+	if (view->answered == 0)
+		return;					/* thrown out: counted when it is gone */
+	if (now_us - view->opened_us >= POOL_HEALTHY_US || now_us - pool->brief_us >= POOL_HEALTHY_US)
+		pool->brief = 0;
+	if (now_us - view->opened_us >= POOL_HEALTHY_US)
+		return;
+	pool->brief_us = now_us;
+	if (pool->brief < POOL_BRIEF_FREE + POOL_BRIEF_MAX)
+		pool->brief++;
+	if (pool->brief > POOL_BRIEF_FREE)
+		pool->retry_us = now_us + pool_pause_us(pool, pool->brief - POOL_BRIEF_FREE);
+}
+
+/* Half to all of POOL_BACKOFF_FIRST_MS * 2^(step - 1), at most POOL_BACKOFF_MAX_MS. */
+static int64_t
+pool_pause_us(NotifH2Pool *pool, int step)
+{
+	int64_t		delay_ms = POOL_BACKOFF_MAX_MS;
+
+	if (((int64_t) POOL_BACKOFF_FIRST_MS << (step - 1)) < delay_ms)
+		delay_ms = (int64_t) POOL_BACKOFF_FIRST_MS << (step - 1);
+	/* xorshift; quality does not matter, only that workers do not march in step */
+	pool->random |= 1;
+	pool->random ^= pool->random << 13;
+	pool->random ^= pool->random >> 17;
+	pool->random ^= pool->random << 5;
+	return (delay_ms / 2 + (int64_t) (pool->random % (uint32_t) (delay_ms / 2 + 1))) * 1000;
 }
 
 /* error NONE: delays the next connection, tells nobody. */
 static void
 pool_failure(NotifH2Pool *pool, NotifNetError error, const char *detail, int64_t now_us)
 {
-	int64_t		delay_ms = POOL_BACKOFF_MAX_MS;
 	NotifH2PoolSum sum;
 
 	if (pool->failures < 16)
 		pool->failures++;
-	if (((int64_t) POOL_BACKOFF_FIRST_MS << (pool->failures - 1)) < delay_ms)
-		delay_ms = (int64_t) POOL_BACKOFF_FIRST_MS << (pool->failures - 1);
-	/* xorshift; quality does not matter, only that workers do not march in step */
-	pool->random |= 1;
-	pool->random ^= pool->random << 13;
-	pool->random ^= pool->random >> 17;
-	pool->random ^= pool->random << 5;
-	delay_ms = delay_ms / 2 + (int64_t) (pool->random % (uint32_t) (delay_ms / 2 + 1));
-	pool->retry_us = now_us + delay_ms * 1000;
+	pool->retry_us = now_us + pool_pause_us(pool, pool->failures);
 	if (error == NOTIF_NET_NONE)
 		return;
 	pool->connect_error = error;

@@ -49,6 +49,8 @@ struct NotifH2Pool
 	int64_t		alarm_us;		/* INT64_MAX: not armed */
 
 	int			failures;		/* connections in a row that came to nothing */
+	int			brief;			/* in a row that answered and were soon taken down */
+	int64_t		brief_us;		/* the last of them */
 	int64_t		retry_us;		/* no new connection before this */
 	NotifNetError connect_error;
 	char		connect_detail[160];

@@ -256,6 +256,38 @@ notif_h2_printable(char *to, size_t size, const void *from, size_t len)
 	to[n] = '\0';
 }
 
+void
+notif_h2_redirect(char *to, size_t size, const char *location, size_t len)
+{
+	static const char intro[] = "not followed: redirect to ";
+	const char *end = location + len;
+	const char *at = memchr(location, ':', len);
+	const char *host;
+	size_t		intro_len = sizeof(intro) - 1;
+
+	/* scheme://authority; without a scheme ("//host/") or authority: our own */
+	if (at == NULL || end - at < 3 || memcmp(at, "://", 3) != 0)
+	{
+		at = location;
+		if (len < 2 || memcmp(at, "//", 2) != 0)
+		{
+			snprintf(to, size, "%sanother path of the same host", intro);
+			return;
+		}
+		host = at + 2;
+	}
+	else
+		host = at + 3;
+	for (at = host; at < end && *at != '/' && *at != '?' && *at != '#' && *at != '\\'; at++)
+	{
+		if (*at == '@')
+			host = at + 1;
+	}
+	snprintf(to, size, "%s", intro);
+	if (size > intro_len)
+		notif_h2_printable(to + intro_len, size - intro_len, host, (size_t) (at - host));
+}
+
 /*
  * The number of a name, interning it at first sight; STORE_NAME_FULL if the
  * table is full or memory is short.  Requests of one pool look alike, so the

@@ -138,6 +138,13 @@ void		notif_h2_list_remove(NotifH2List *list, NotifH2Item *item);
 void		notif_h2_deadline_insert(NotifH2List *list, NotifH2Item *item, int64_t deadline_us);
 void		notif_h2_deadline_remove(NotifH2List *list, NotifH2Item *item);
 
+/*
+ * "not followed: redirect to HOST": a Location as a line for humans.  User, path
+ * and query are left out, for they may repeat what was secret in the
+ * request, a device's address for one.
+ */
+void		notif_h2_redirect(char *to, size_t size, const char *location, size_t len);
+
 /* Copies at most size - 1 bytes, printable ASCII as it is and '?' for the rest. */
 void		notif_h2_printable(char *to, size_t size, const void *from, size_t len);
 

@@ -14,7 +14,9 @@
  *
  * nghttp2's callbacks never fail for reasons of a request: a fatal return
  * would take the whole connection down.  A request that is finished early is
- * detached from its stream first, so late frames find nothing.
+ * detached from its stream first, so late frames find nothing.  They are no
+ * more than one window per request that was given up, unless the peer ignores
+ * the reset: then the connection is closed, for nothing else would stop it.
  */
 #include "h2_conn_private.h"
 
@@ -114,6 +116,7 @@ session_setup(NotifH2Conn *conn, nghttp2_option *option, nghttp2_session_callbac
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
 	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
 	nghttp2_option_set_no_closed_streams(option, 1);
+	conn->late_left = STREAM_WINDOW;
 	rc = nghttp2_session_client_new3(&conn->session, callbacks, conn, option, &mem);
 	if (rc == 0)
 		rc = nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, settings,
@@ -205,11 +208,55 @@ notif_h2_session_drain(NotifH2Conn *conn)
 	return true;
 }
 
+/*
+ * Counts what comes for streams that nobody waits for: nghttp2 drops it without
+ * a word.  Control frames are not counted, they may well cross a stream's end.
+ */
+static void
+session_count_late(NotifH2Conn *conn, const uint8_t *data, size_t len)
+{
+	while (len > 0)
+	{
+		const uint8_t *head = conn->frame_head;
+		size_t		n;
+
+		if (conn->frame_left > 0)
+		{
+			n = len < conn->frame_left ? len : conn->frame_left;
+			conn->frame_left -= n;
+			data += n;
+			len -= n;
+			continue;
+		}
+		conn->frame_head[conn->frame_got++] = *data++;
+		len--;
+		if (conn->frame_got < STREAM_FRAME_HEAD)
+			continue;
+		conn->frame_got = 0;
+		conn->frame_left = (size_t) head[0] << 16 | (size_t) head[1] << 8 | head[2];
+		if ((head[3] == NGHTTP2_DATA || head[3] == NGHTTP2_HEADERS ||
+			 head[3] == NGHTTP2_CONTINUATION) &&
+			nghttp2_session_get_stream_user_data(conn->session, (int32_t)
+												 ((uint32_t) (head[5] & 0x7f) << 24 |
+												  (uint32_t) head[6] << 16 |
+												  (uint32_t) head[7] << 8 | head[8])) == NULL)
+			conn->late_left -= (int64_t) conn->frame_left + STREAM_FRAME_HEAD;
+	}
+}
+
 bool
 notif_h2_session_feed(NotifH2Conn *conn, const uint8_t *data, size_t len)
 {
-	ssize_t		n = nghttp2_session_mem_recv(conn->session, data, len);
+	ssize_t		n;
 
+	session_count_late(conn, data, len);
+	if (conn->late_left < 0)
+	{
+		conn->error = NOTIF_NET_PROTOCOL;
+		snprintf(conn->detail, sizeof(conn->detail), "the server goes on sending after a reset");
+		return false;
+	}
+	n = nghttp2_session_mem_recv(conn->session, data, len);
 	if (n >= 0)
 		return true;
 	conn->error = n == NGHTTP2_ERR_NOMEM ? NOTIF_NET_RESET : NOTIF_NET_PROTOCOL;
@@ -238,6 +285,7 @@ notif_h2_conn_expire(NotifH2Conn *conn, NotifH2Item *item)
 	stream_give_up(conn, item);
 	snprintf(item->detail, sizeof(item->detail), "no answer within %d ms", item->timeout_ms);
 	stream_finish(conn, item, serialised ? NOTIF_UNKNOWN : NOTIF_NOT_SENT, NOTIF_NET_TIMEOUT);
+	notif_h2_conn_probe(conn);
 	conn->config->hooks.changed(conn->config->hooks.ud);
 }
 
@@ -278,6 +326,7 @@ stream_give_up(NotifH2Conn *conn, NotifH2Item *item)
 	(void) nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, item->stream_id,
 									 NGHTTP2_CANCEL);
 	(void) nghttp2_session_set_stream_user_data(conn->session, item->stream_id, NULL);
+	conn->late_left += STREAM_WINDOW;
 }
 
 static ssize_t
@@ -353,6 +402,8 @@ on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *n
 		notif_h2_printable(item->message_id, sizeof(item->message_id), value, value_len);
 	else if (name_len == 11 && memcmp(name, "retry-after", 11) == 0)
 		notif_h2_printable(item->retry_after, sizeof(item->retry_after), value, value_len);
+	else if (name_len == 8 && memcmp(name, "location", 8) == 0 && item->status / 100 == 3)
+		notif_h2_redirect(item->detail, sizeof(item->detail), (const char *) value, value_len);
 	return 0;
 }
 

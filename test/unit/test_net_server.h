@@ -140,6 +140,7 @@ struct Server
 	int			indexed;		/* apns-id headers that were not */
 	char		last_path[128];
 	char		last_authority[128];
+	char		accept_encoding[64];	/* of any request */
 	char		client_name[64];	/* subject of the client's certificate */
 	size_t		body_bytes;
 
@@ -150,6 +151,14 @@ struct Server
 	bool		mute;			/* accept, then nothing at all */
 	bool		no_ping_ack;
 	bool		no_settings;	/* TLS, then silence */
+	const uint8_t *raw;			/* not NULL: sent instead of what nghttp2 has */
+	size_t		raw_len;
+	size_t		raw_each;		/* bytes at a time */
+	int64_t		raw_gap_us;		/* between them */
+	bool		raw_repeat;		/* from the start again, without end */
+	size_t		raw_at;
+	int64_t		raw_last_us;
+	size_t		raw_sent;
 	void		(*on_request) (ServerConn *conn, int32_t id, int nth);
 };
 
@@ -281,6 +290,8 @@ server_on_header(nghttp2_session *session, const nghttp2_frame *frame, const uin
 	}
 	else if (name_len == 10 && memcmp(name, ":authority", 10) == 0)
 		snprintf(self->last_authority, sizeof(self->last_authority), "%.*s", (int) value_len, value);
+	else if (name_len == 15 && memcmp(name, "accept-encoding", 15) == 0)
+		snprintf(self->accept_encoding, sizeof(self->accept_encoding), "%.*s", (int) value_len, value);
 	else if (name_len == 7 && memcmp(name, "apns-id", 7) == 0)
 	{
 		if (flags & NGHTTP2_NV_FLAG_NO_INDEX)
@@ -440,6 +451,42 @@ server_session(ServerConn *conn)
 		nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, entries, n);
 }
 
+/* Sends a piece of server.raw; false: nothing was due or the peer takes nothing. */
+static inline bool
+server_send_raw(ServerConn *conn)
+{
+	size_t		len = server.raw_len - server.raw_at;
+	int			n;
+
+	if (server.raw_at == server.raw_len && server.raw_repeat)
+		len = server.raw_len, server.raw_at = 0;
+	if (len == 0 || notif_loop_now_us() - server.raw_last_us < server.raw_gap_us)
+		return false;
+	if (len > server.raw_each)
+		len = server.raw_each;
+	n = SSL_write(conn->ssl, server.raw + server.raw_at, (int) len);
+	ERR_clear_error();
+	if (n <= 0)
+		return false;
+	server.raw_at += (size_t) n;
+	server.raw_sent += (size_t) n;
+	server.raw_last_us = notif_loop_now_us();
+	return server.raw_gap_us == 0;
+}
+
+/* Begins with the len bytes of data, each at a time every gap_us. */
+static inline void
+server_raw(const void *data, size_t len, size_t each, int64_t gap_us, bool repeat)
+{
+	server.raw = data;
+	server.raw_len = len;
+	server.raw_each = each;
+	server.raw_gap_us = gap_us;
+	server.raw_repeat = repeat;
+	server.raw_at = 0;
+	server.raw_sent = 0;
+}
+
 /* One round for one connection; true if anything moved. */
 static inline bool
 server_round(ServerConn *conn)
@@ -478,6 +525,8 @@ server_round(ServerConn *conn)
 	ERR_clear_error();
 	if (server.no_settings)
 		return moved;
+	if (server.raw != NULL && conn->fd >= 0)
+		return server_send_raw(conn) || moved;
 	for (;;)
 	{
 		const uint8_t *chunk;
