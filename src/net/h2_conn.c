@@ -134,7 +134,8 @@ notif_h2_conn_ready(const NotifH2Conn *conn, size_t body_len)
 	 * all the same: the window may be smaller than the body for ever.
 	 */
 	return conn->open.count == 0 ||
-		nghttp2_session_get_remote_window_size(conn->session) - conn->owed >= (int64_t) body_len;
+		(nghttp2_session_get_remote_window_size(conn->session) - conn->owed >= (int64_t) body_len &&
+		 nghttp2_session_get_remote_settings(conn->session, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE) >= body_len);
 }
 
 static void

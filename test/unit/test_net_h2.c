@@ -81,7 +81,7 @@ on_ramp(ServerConn *conn, int32_t id, int nth)
 		server.on_request = hold;
 }
 
-/* Token authentication: one at a time until a 200, whatever SETTINGS say. */
+/* F-N-6.  Token authentication: one at a time until a 200, whatever SETTINGS say. */
 static void
 test_ramp(int announced)
 {
@@ -113,6 +113,71 @@ test_ramp(int announced)
 	client_stop(20);
 }
 
+/* F-N-6: one stream, then none, then a thousand, as the connection begins. */
+static void
+test_settings_first(int first, int second)
+{
+	NotifH2PoolConfig config;
+
+	server_start(&good_cert, true);
+	server.max_streams = first;
+	server.on_request = hold;
+	config = client_config();
+	/* Being allowed nothing is no reason to come with more connections. */
+	config.max_connections = first == 0 ? 4 : 1;
+	client_start(&config);
+	for (int i = 0; i < 100; i++)
+		client_submit(i);
+	PUMP_UNTIL(client_stats().opened == 1 && server.requests == first);
+	pump_idle();
+	CHECK_INT(server.requests, first);
+	CHECK_INT(server.n_conns, 1);
+	server_settings(conn_of(1), (uint32_t) second);
+	pump_idle();
+	CHECK_INT(conn_of(1)->most_open, first);
+	for (int i = 0; i < first; i++)
+		server_respond(conn_of(1), conn_of(1)->ids[i], 200, NULL);
+	pump_idle();
+	CHECK_INT(answered, first);
+	server.on_request = NULL;
+	server_settings(conn_of(1), 1000);
+	PUMP_UNTIL(answered == 100);
+	for (int i = 0; i < 100; i++)
+	{
+		CHECK_INT(got[i].status, 200);
+		CHECK_INT(server.seen[i], 1);
+	}
+	CHECK(conn_of(1)->most_open > 1);
+	client_stop(100);
+}
+
+/* F-N-6: a window of nothing that opens later; nobody is locked up. */
+static void
+test_window_opens(void)
+{
+	NotifH2PoolConfig config;
+	nghttp2_settings_entry entry = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 65535};
+
+	server_start(&good_cert, true);
+	server.window = 0;
+	config = client_config();
+	client_start(&config);
+	for (int i = 0; i < 20; i++)
+		client_submit(i);
+	PUMP_UNTIL(client_stats().in_flight == 1);
+	pump_idle();
+	/* The others keep their chance to go elsewhere. */
+	CHECK_INT(client_stats().in_flight, 1);
+	CHECK_INT(server.body_bytes, 0);
+	nghttp2_submit_settings(conn_of(1)->session, NGHTTP2_FLAG_NONE, &entry, 1);
+	PUMP_UNTIL(answered == 20);
+	for (int i = 0; i < 20; i++)
+		CHECK_INT(got[i].status, 200);
+	CHECK_INT(server.body_bytes, 20 * 200);
+	client_stop(20);
+}
+
+/* F-N-6: down and up again while streams are open. */
 static void
 test_settings(void)
 {
@@ -151,6 +216,7 @@ test_settings(void)
 	client_stop(15);
 }
 
+/* F-N-4 */
 static void
 test_goaway(const char *debug, const char *shown)
 {
@@ -193,6 +259,106 @@ test_goaway(const char *debug, const char *shown)
 }
 
 static void
+answer_and_leave(ServerConn *conn, int32_t id, int nth)
+{
+	(void) nth;
+	server_respond(conn, id, 200, NULL);
+	server_goaway(conn, id, NGHTTP2_NO_ERROR, "{\"reason\":\"Shutdown\"}");
+}
+
+/*
+ * F-N-4: a server that answers one request per connection and sends us away is
+ * served, but not by a storm of connections.
+ */
+static void
+test_goaway_storm(void)
+{
+	NotifH2PoolConfig config;
+	int64_t		start_us = notif_loop_now_us();
+
+	server_start(&good_cert, true);
+	server.max_streams = 1;
+	server.on_request = answer_and_leave;
+	config = client_config();
+	client_start(&config);
+	for (int i = 0; i < 8; i++)
+		client_submit(i);
+	PUMP_UNTIL(answered == 8);
+	for (int i = 0; i < 8; i++)
+	{
+		CHECK_INT(got[i].status, 200);
+		CHECK_INT(server.seen[i], 1);
+	}
+	CHECK_INT(server.n_conns, 8);
+	/* Pauses of at least 100, 200 and 400 ms before the last three. */
+	CHECK(notif_loop_now_us() - start_us >= 690000);
+	client_stop(8);
+}
+
+static uint32_t reset_code;
+static int	reset_answer;		/* what comes before: 0 nothing, 1 headers, 2 all */
+
+static void
+reset_with(ServerConn *conn, int32_t id, int nth)
+{
+	nghttp2_data_provider provider = {{.fd = 0}, server_on_stalled};
+
+	if (nth % 2 == 0)
+	{
+		server_respond(conn, id, 200, NULL);
+		return;
+	}
+	if (reset_answer == 1)
+		server_respond_with(conn, id, 200, &provider);
+	if (reset_answer == 2)
+		server_respond(conn, id, 200, NULL);
+	/* The answer has to be out first. */
+	if (reset_answer > 0)
+		server_flush(conn);
+	nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, id, reset_code);
+}
+
+/*
+ * F-N-5: every code, before any answer, in the middle of one and after it.
+ * Only REFUSED_STREAM says that nothing was processed, and only without answer.
+ */
+static void
+test_reset_codes(void)
+{
+	NotifH2PoolConfig config;
+
+	server_start(&good_cert, true);
+	server.on_request = reset_with;
+	config = client_config();
+	client_start(&config);
+	for (int i = 0; i <= 14 * 3; i++)
+	{
+		bool		whole = i % 3 == 2;
+		bool		refused = i / 3 == NGHTTP2_REFUSED_STREAM && i % 3 == 0;
+
+		reset_code = i / 3 == 14 ? 0xBAD : (uint32_t) i / 3;
+		reset_answer = i % 3;
+		client_submit(i);
+		PUMP_UNTIL(got[i].times == 1);
+		/* A refused one was sent again, with success. */
+		CHECK_INT(got[i].known, whole || refused ? NOTIF_ANSWERED : NOTIF_UNKNOWN);
+		CHECK_INT(got[i].status, whole || refused ? 200 : 0);
+		CHECK_INT(got[i].error, whole || refused ? NOTIF_NET_NONE : NOTIF_NET_RESET);
+		CHECK_INT(server.seen[i], refused ? 2 : 1);
+		/* One more, so that the next one is reset again. */
+		if (!refused)
+		{
+			client_submit(200);
+			PUMP_UNTIL(got[200].times == 1);
+			CHECK_INT(got[200].status, 200);
+			got[200].times = 0;
+		}
+	}
+	CHECK_INT(server.n_conns, 1);
+	client_stop(43);
+}
+
+static void
 refuse(ServerConn *conn, int32_t id, int nth)
 {
 	(void) nth;
@@ -217,6 +383,7 @@ reset_other(ServerConn *conn, int32_t id, int nth)
 		server_respond(conn, id, 200, NULL);
 }
 
+/* F-N-5 */
 static void
 test_resets(void)
 {
@@ -266,7 +433,7 @@ cut_second(ServerConn *conn, int32_t id, int nth)
 		server_respond(conn, id, 200, NULL);
 }
 
-/* Cut after DATA: what was sent is in doubt, what was queued goes elsewhere. */
+/* F-N-3.  Cut after DATA: what was sent is in doubt, what was queued goes elsewhere. */
 static void
 test_cut(void)
 {
@@ -289,6 +456,7 @@ test_cut(void)
 	client_stop(4);
 }
 
+/* F-N-2, F-N-17 */
 static void
 test_deadlines(void)
 {
@@ -333,7 +501,7 @@ test_deadlines(void)
 }
 
 /*
- * A server that stops reading in the middle.  What never left our buffers is
+ * F-N-2: a server that stops reading in the middle.  What never left our buffers is
  * NOT_SENT to the byte: cut off, it is sent elsewhere and seen once; timed
  * out, it is dropped and never arrives.
  */
@@ -393,6 +561,7 @@ test_stuck(bool cut)
 	client_stop(41);
 }
 
+/* F-N-6: what lives answers PINGs, what does not is closed. */
 static void
 test_ping(void)
 {
@@ -437,6 +606,7 @@ odd_bodies(ServerConn *conn, int32_t id, int nth)
 		server_respond(conn, id, 429, "{}");
 }
 
+/* F-N-12: without end; F-N-11: without a second byte. */
 static void
 test_bodies(void)
 {
@@ -482,6 +652,7 @@ odd_headers(ServerConn *conn, int32_t id, int nth)
 	server_respond(conn, id, 200, NULL);
 }
 
+/* F-N-11 */
 static void
 test_headers(void)
 {
@@ -664,10 +835,15 @@ main(void)
 	test_happy();
 	test_ramp(100);
 	test_ramp(1);
+	test_settings_first(1, 0);
+	test_settings_first(0, 0);
+	test_window_opens();
 	test_settings();
+	test_goaway_storm();
 	test_goaway("{\"reason\":\"Shutdown\"}", "GOAWAY: Shutdown");
 	test_goaway("plain \x01 text", "GOAWAY: plain ? text");
 	test_resets();
+	test_reset_codes();
 	test_cut();
 	test_deadlines();
 	test_stuck(true);

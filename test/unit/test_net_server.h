@@ -451,6 +451,37 @@ server_session(ServerConn *conn)
 		nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, entries, n);
 }
 
+/* Writes what nghttp2 has; true if anything went. */
+static inline bool
+server_flush(ServerConn *conn)
+{
+	bool		moved = false;
+
+	for (;;)
+	{
+		const uint8_t *chunk;
+		ssize_t		len = 0;
+		int			n;
+
+		if (conn->out_len == 0)
+		{
+			len = nghttp2_session_mem_send(conn->session, &chunk);
+			if (len <= 0)
+				break;
+			conn->out = realloc(conn->out, (size_t) len);
+			memcpy(conn->out, chunk, (size_t) len);
+			conn->out_len = (size_t) len;
+		}
+		n = SSL_write(conn->ssl, conn->out, (int) conn->out_len);
+		ERR_clear_error();
+		if (n <= 0)
+			break;
+		conn->out_len = 0;
+		moved = true;
+	}
+	return moved;
+}
+
 /* Sends a piece of server.raw; false: nothing was due or the peer takes nothing. */
 static inline bool
 server_send_raw(ServerConn *conn)
@@ -527,27 +558,7 @@ server_round(ServerConn *conn)
 		return moved;
 	if (server.raw != NULL && conn->fd >= 0)
 		return server_send_raw(conn) || moved;
-	for (;;)
-	{
-		const uint8_t *chunk;
-		ssize_t		len = 0;
-
-		if (conn->out_len == 0)
-		{
-			len = nghttp2_session_mem_send(conn->session, &chunk);
-			if (len <= 0)
-				break;
-			conn->out = realloc(conn->out, (size_t) len);
-			memcpy(conn->out, chunk, (size_t) len);
-			conn->out_len = (size_t) len;
-		}
-		n = SSL_write(conn->ssl, conn->out, (int) conn->out_len);
-		ERR_clear_error();
-		if (n <= 0)
-			break;
-		conn->out_len = 0;
-		moved = true;
-	}
+	moved |= server_flush(conn);
 	if (conn->cut || (!nghttp2_session_want_read(conn->session) &&
 					  !nghttp2_session_want_write(conn->session)))
 	{
