@@ -4,7 +4,7 @@
  *		certificates, ALPN, names, reconnect backoff; and memory that runs out
  *		at every single allocation.
  *
- * Covers F-N-1, F-N-2, F-N-14, F-P-17.
+ * Covers F-N-1, F-N-2, F-N-4, F-N-14, F-N-16, F-P-17.
  */
 #include "test_net_server.h"
 
@@ -29,6 +29,7 @@ expect_not_sent(const NotifH2PoolConfig *config, NotifNetError error, const char
 		CHECK_INT(got[i].error, error);
 		if (!CHECK(strstr(got[i].detail, word) != NULL))
 			fprintf(stderr, "  got \"%s\", want \"%s\"\n", got[i].detail, word);
+		CHECK(strchr(got[i].detail, '\n') == NULL && strstr(got[i].detail, "KEY") == NULL);
 	}
 	stats = client_stats();
 	CHECK_INT(stats.failed, 1);
@@ -41,9 +42,11 @@ expect_not_sent(const NotifH2PoolConfig *config, NotifNetError error, const char
 	client_stop(2);
 }
 
+/* F-N-14: nothing leaves, and a line says why without showing a key. */
 static void
 test_certificates(void)
 {
+	TestCert	self = cert_make(NULL, "localhost", "DNS:localhost", 10);
 	TestCert	wrong_name = cert_make(&ca_cert, "elsewhere", "DNS:elsewhere.example", 10);
 	TestCert	expired = cert_make(&ca_cert, "localhost", "DNS:localhost", -1);
 	TestCert	foreign = cert_make(&other_ca, "localhost", "DNS:localhost", 10);
@@ -58,6 +61,9 @@ test_certificates(void)
 	server_start(&foreign, true);
 	config = client_config();
 	expect_not_sent(&config, NOTIF_NET_TLS, "certificate not accepted");
+	server_start(&self, true);
+	config = client_config();
+	expect_not_sent(&config, NOTIF_NET_TLS, "self-signed certificate");
 	/* The right CA but an address that the certificate does not carry. */
 	server_start(&expired, true);
 	config = client_config();
@@ -67,9 +73,21 @@ test_certificates(void)
 	config = client_config();
 	expect_not_sent(&config, NOTIF_NET_PROTOCOL, "HTTP/2");
 	server_start(&good_cert, true);
+	SSL_CTX_set_min_proto_version(server.ctx, TLS1_VERSION);
+	SSL_CTX_set_max_proto_version(server.ctx, TLS1_VERSION);
+	SSL_CTX_set_security_level(server.ctx, 0);
+	config = client_config();
+	expect_not_sent(&config, NOTIF_NET_TLS, "TLS handshake failed: ");
+	server_start(&good_cert, true);
 	SSL_CTX_set_max_proto_version(server.ctx, TLS1_1_VERSION);
 	config = client_config();
-	expect_not_sent(&config, NOTIF_NET_TLS, "TLS");
+	expect_not_sent(&config, NOTIF_NET_TLS, "TLS handshake failed: ");
+	/* A server that hangs up where its part of the handshake is due. */
+	server_start(&good_cert, true);
+	server.hang_up = true;
+	config = client_config();
+	expect_not_sent(&config, NOTIF_NET_TLS, "connection closed by the server");
+	cert_free(&self);
 	cert_free(&wrong_name);
 	cert_free(&expired);
 	cert_free(&foreign);
@@ -117,6 +135,7 @@ cert_pem(const TestCert *cert, char *cert_text, char *key_text, size_t size)
 	BIO_free(bio);
 }
 
+/* F-N-14: our own certificate, and errors about it. */
 static void
 test_client_certificate(void)
 {
@@ -157,7 +176,7 @@ test_client_certificate(void)
 	config.cert_pem = cert_text;
 	config.key_pem = other_key;
 	CHECK(notif_h2_pool_new(loop, resolver, &config, error, sizeof(error)) == NULL);
-	CHECK(strstr(error, "does not belong") != NULL);
+	CHECK(strstr(error, "does not belong") != NULL && strstr(error, "BEGIN") == NULL);
 	config.key_pem = "no key";
 	CHECK(notif_h2_pool_new(loop, resolver, &config, error, sizeof(error)) == NULL);
 	CHECK(strstr(error, "client key cannot be read") != NULL);
@@ -172,6 +191,7 @@ test_client_certificate(void)
 	cert_free(&stranger);
 }
 
+/* F-N-1: refused; F-N-16: no such name. */
 static void
 test_unreachable(void)
 {
@@ -217,6 +237,7 @@ test_unreachable(void)
 	expect_not_sent(&config, NOTIF_NET_DNS, "name lookup");
 }
 
+/* F-N-2: silence in the handshake and after it. */
 static void
 test_silence(void)
 {
@@ -242,7 +263,7 @@ throw_out(ServerConn *conn, int32_t id, int nth)
 	server_goaway(conn, 0, NGHTTP2_ENHANCE_YOUR_CALM, "{\"reason\":\"TooMany\"}");
 }
 
-/* Accepting everybody and throwing them out: resends, but ever more slowly. */
+/* F-N-4.  Accepting everybody and throwing them out: resends, but ever more slowly. */
 static void
 test_thrown_out(void)
 {
@@ -371,7 +392,7 @@ memory_turn(long from, long to, int timeout_ms)
 	return live == 0;
 }
 
-/* Each allocation fails once, alone or with those that follow it. */
+/* F-P-17.  Each allocation fails once, alone or with those that follow it. */
 static void
 test_memory(int run)
 {

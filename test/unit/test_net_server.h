@@ -81,7 +81,7 @@ cert_make(const TestCert *issuer, const char *name, const char *san, int days)
 	cert_extend(cert.x509, issuer != NULL ? issuer->x509 : cert.x509, NID_basic_constraints,
 				issuer != NULL ? "CA:FALSE" : "critical,CA:TRUE");
 	if (san != NULL)
-		cert_extend(cert.x509, issuer->x509, NID_subject_alt_name, san);
+		cert_extend(cert.x509, issuer != NULL ? issuer->x509 : cert.x509, NID_subject_alt_name, san);
 	X509_sign(cert.x509, issuer != NULL ? issuer->key : cert.key, EVP_sha256());
 	return cert;
 }
@@ -149,6 +149,7 @@ struct Server
 	int			window;			/* INITIAL_WINDOW_SIZE; < 0: default */
 	int			session_window; /* > 0: the connection's window */
 	bool		mute;			/* accept, then nothing at all */
+	bool		hang_up;		/* accept, then close once there is something to read */
 	bool		no_ping_ack;
 	bool		no_settings;	/* TLS, then silence */
 	const uint8_t *raw;			/* not NULL: sent instead of what nghttp2 has */
@@ -528,6 +529,11 @@ server_round(ServerConn *conn)
 
 	if (server.mute)
 		return false;
+	if (server.hang_up && recv(conn->fd, data, sizeof(data), 0) > 0)
+	{
+		server_drop(conn);
+		return true;
+	}
 	if (!conn->ready)
 	{
 		n = SSL_accept(conn->ssl);

@@ -1,6 +1,8 @@
 /*
  * test_provider_apns_classify.c
  *		Every status and reason that APNs documents, and what is none of them.
+ *
+ * Covers F-N-9 (which answers are permanent), F-N-10, F-N-13.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -169,6 +171,78 @@ test_failing_memory(const NotifProviderOps *ops)
 	CHECK_INT(verdict.kind, NOTIF_VERDICT_ENDPOINT_GONE);
 }
 
+/* F-N-13: a body that is no JSON, or too odd to be read, leaves it to the status. */
+static void
+test_hostile(const NotifProviderOps *ops)
+{
+	enum {DEEP = 100000};
+	static char deep[2 * DEEP + 64];
+	static char list[2 * DEEP];
+	static char long_reason[DEEP];
+	static const struct
+	{
+		int			status;
+		NotifVerdictKind kind;
+		const char *reason;
+	}			statuses[] = {
+		{200, NOTIF_VERDICT_ACCEPTED, ""}, {301, NOTIF_VERDICT_CREDENTIALS_BAD, "HTTP 301"},
+		{400, NOTIF_VERDICT_MESSAGE_BAD, "HTTP 400"}, {403, NOTIF_VERDICT_CREDENTIALS_BAD, "HTTP 403"},
+		{404, NOTIF_VERDICT_CREDENTIALS_BAD, "HTTP 404"}, {410, NOTIF_VERDICT_ENDPOINT_GONE, "HTTP 410"},
+		{429, NOTIF_VERDICT_RETRY, "HTTP 429"}, {500, NOTIF_VERDICT_RETRY, "HTTP 500"},
+		{999, NOTIF_VERDICT_RETRY, "HTTP 999"},
+	};
+	struct
+	{
+		const char *body;
+		size_t		len;
+	}			bodies[] = {
+		{"{\"reason\":\"Unregis", 18}, {"{\"reason\":\"A\0B\"}", 16},
+		{"\0{\"reason\":\"Unregistered\"}", 26}, {"{\"reason\":\"\xFF\xFE\"}", 15},
+		{"{\"reason\":\"\xED\xA0\x80\"}", 16}, {"{\"reason\":\"Unregistered\"}}", 26},
+		{"{\"reason\":\"Unregistered\"", 24}, {"{reason:Unregistered}", 21},
+		{"{\"reason\":[\"Unregistered\"]}", 27}, {"\x1F\x8B\x08\x00\x00\x00\x00\x00", 8},
+		{"<html>Unregistered</html>", 25}, {"\xEF\xBB\xBF{\"reason\":\"Unregistered\"}", 28},
+		{deep, 0}, {list, sizeof(list)}, {long_reason, sizeof(long_reason)},
+	};
+	NotifVerdict verdict;
+
+	memset(deep, '[', DEEP);
+	memset(deep + DEEP, ']', DEEP);
+	bodies[12].len = 2 * DEEP;
+	for (size_t i = 0; i < sizeof(list); i += 5)
+		memcpy(list + i, "{\"a\":", 5);
+	memset(long_reason, 'x', sizeof(long_reason));
+	memcpy(long_reason, "{\"reason\":\"", 11);
+	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++)
+	{
+		for (size_t j = 0; j < sizeof(statuses) / sizeof(statuses[0]); j++)
+		{
+			NotifResult result = {
+				.known = NOTIF_ANSWERED, .status = statuses[j].status, .body = bodies[i].body,
+				.body_len = bodies[i].len, .message_id = "", .retry_after = "", .detail = ""
+			};
+
+			ops->classify(&result, &verdict);
+			if (!CHECK_INT(verdict.kind, statuses[j].kind) ||
+				!CHECK_STR(verdict.reason, statuses[j].reason))
+				fprintf(stderr, "  body %zu, status %d\n", i, statuses[j].status);
+			CHECK_INT(verdict.gone_at_ms, 0);
+		}
+	}
+	/* Of a name that is there twice one counts, and it does not kill by chance. */
+	{
+		static const char twice[] = "{\"reason\":\"TooManyRequests\",\"reason\":\"ServiceUnavailable\"}";
+		NotifResult result = {
+			.known = NOTIF_ANSWERED, .status = 503, .body = twice, .body_len = sizeof(twice) - 1,
+			.message_id = "", .retry_after = "", .detail = ""
+		};
+
+		ops->classify(&result, &verdict);
+		CHECK(strcmp(verdict.reason, "TooManyRequests") == 0 || strcmp(verdict.reason, "ServiceUnavailable") == 0);
+		CHECK(verdict.kind == NOTIF_VERDICT_THROTTLED || verdict.kind == NOTIF_VERDICT_RETRY);
+	}
+}
+
 int
 main(void)
 {
@@ -180,5 +254,6 @@ main(void)
 	test_answers(ops);
 	test_no_answers(ops);
 	test_failing_memory(ops);
+	test_hostile(ops);
 	return unit_done();
 }
