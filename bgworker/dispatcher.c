@@ -151,6 +151,7 @@ session_result(void *pool_ud, void *request_ud, const NotifResult *result)
 		case NOTIF_VERDICT_CREDENTIALS_BAD:
 			if (session->parked_until_ms <= notif_monotonic_ms())
 				session_park(session, 0, verdict.reason);
+			session_explain(session, verdict.reason, result->detail);
 			a->retry_after_s = Max(1, session->park_ms / 1000);
 			attempt_done(d, a, "not_sent", verdict.reason);
 			break;
@@ -438,6 +439,7 @@ dispatcher_work(NotifWorker *worker, void *arg)
 	notif_worker_gauge(worker, NOTIF_COUNT_BACKLOG, d->n_done);
 	dlist_foreach(it, &d->lanes)
 		lane_publish(d, dlist_container(Lane, node, it.cur));
+	sessions_report(d);
 	wait = dispatcher_wait_ms(d);
 	if (routing == NOTIF_IDLE)
 		return wait;

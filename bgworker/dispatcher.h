@@ -63,6 +63,8 @@ typedef struct Session
 	int			used;			/* by how many lanes, recounted at reload */
 	int			in_flight;		/* requests that the pool holds */
 	char		error[NOTIF_LANE_ERROR];
+	char		reported[NOTIF_LANE_ERROR]; /* what the log was last told */
+	int64		reported_ms;	/* monotonic, when; 0: nothing yet */
 	Dispatcher *dispatcher;
 	dlist_node	node;
 } Session;
@@ -229,6 +231,10 @@ extern int	session_capacity(Session *session);
 /* A usable token, minted or taken over if needed; false: parked. Raises. */
 extern bool session_ready(Dispatcher *d, Session *session);
 extern void session_park(Session *session, int ms, const char *error);
+/* The error becomes "reason: detail"; detail may be empty.  Never raises. */
+extern void session_explain(Session *session, const char *reason, const char *detail);
+/* Tells the log of errors that it has not been told of. */
+extern void sessions_report(Dispatcher *d);
 extern void session_result(void *pool_ud, void *request_ud, const NotifResult *result);
 
 /* content.c */

@@ -32,6 +32,7 @@
 #define TOKEN_MIN_AGE_S	1200	/* never sooner than this */
 #define PARK_FIRST_MS	1000
 #define PARK_MAX_MS		60000
+#define REPORT_EVERY_MS	60000
 #define CREDENTIAL_MAX	(64 * 1024)
 #define CONNECTION_LIFETIME_MS	(INT64CONST(4) * 3600 * 1000)
 
@@ -348,6 +349,41 @@ bool
 session_usable(const Session *session)
 {
 	return session != NULL && session->account != NULL && session->parked_until_ms <= notif_monotonic_ms();
+}
+
+void
+session_explain(Session *session, const char *reason, const char *detail)
+{
+	snprintf(session->error, sizeof(session->error), "%s%s%s", reason, detail[0] != '\0' ? ": " : "", detail);
+}
+
+/*
+ * Not from a result's callback, which must not raise.  One line per error and
+ * minute: a provider that is away for a day shall not fill the disk.
+ */
+void
+sessions_report(Dispatcher *d)
+{
+	int64		now = notif_monotonic_ms();
+	dlist_iter	it;
+
+	dlist_foreach(it, &d->sessions)
+	{
+		Session    *session = dlist_container(Session, node, it.cur);
+
+		/* without an account it was told when the definition was read */
+		if (session->error[0] == '\0' || session->account == NULL ||
+			strcmp(session->error, session->reported) == 0 ||
+			(session->reported_ms != 0 && now - session->reported_ms < REPORT_EVERY_MS))
+			continue;
+		strlcpy(session->reported, session->error, sizeof(session->reported));
+		session->reported_ms = now;
+		ereport(LOG,
+				errcode(ERRCODE_CONNECTION_FAILURE),
+				errmsg("notif cannot send through provider \"%s\"", session->name),
+				errdetail("%s", session->error),
+				errhint("Deliveries wait and are tried again; notif.providers shows how it goes on."));
+	}
 }
 
 int

@@ -159,7 +159,8 @@ notif_apns_classify(const NotifResult *result, NotifVerdict *verdict)
 		return;
 
 	verdict->retry_after_s = notif_retry_after_delta_s(result->retry_after);
-	if (!apns_read_body(result, verdict))
+	/* a redirect is nothing that Apple sends: its body says nothing of an address */
+	if (result->status >= 400 && !apns_read_body(result, verdict))
 	{
 		/* without the reason nothing may be concluded about the address */
 		verdict->kind = NOTIF_VERDICT_RETRY;

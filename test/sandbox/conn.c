@@ -101,7 +101,7 @@ sb_conn_init(void)
 bool
 sb_conn_tls(const char *kind)
 {
-	static const char *const kinds[] = {"expired", "wronghost", "selfsigned"};
+	static const char *const kinds[] = {"expired", "wronghost", "selfsigned", "unknownca"};
 	SSL_CTX    *ctx = NULL;
 	char		base[32];
 
@@ -109,6 +109,13 @@ sb_conn_tls(const char *kind)
 		ctx = conn_ctx_good;
 	else if (strcmp(kind, "noalpn") == 0)
 		ctx = conn_context("server", false);
+	else if (strcmp(kind, "tls10") == 0)
+	{
+		ctx = conn_context("server", true);
+		SSL_CTX_set_security_level(ctx, 0);
+		SSL_CTX_set_min_proto_version(ctx, TLS1_VERSION);
+		SSL_CTX_set_max_proto_version(ctx, TLS1_VERSION);
+	}
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (strcmp(kind, kinds[i]) == 0)
 		{

@@ -236,11 +236,12 @@ fault_status(const char *key, const char *value, SbBuf *err)
 	f->status = 0;
 	if (strcmp(value, "off") == 0)
 		return true;
-	if (!fault_number(key, value, 400, 599, &f->status, err))
+	if (!fault_number(key, value, 300, 599, &f->status, err))
 		return false;
 	f->status_count = SB_FOREVER;
 	f->status_timestamp_ms = 0;
 	f->retry_after[0] = '\0';
+	f->location[0] = '\0';
 	f->status_body[0] = '\0';
 	reason = f->status == 410 ? "Unregistered" :
 		f->status == 429 ? "TooManyRequests" :
@@ -320,6 +321,13 @@ sb_fault_set(const char *key, const char *value, SbBuf *err)
 		if (strlen(value) >= sizeof(f->retry_after))
 			return fault_error(err, key, value);
 		sb_copy(f->retry_after, sizeof(f->retry_after), value, strlen(value));
+		return true;
+	}
+	if (FAULT_IS("location"))
+	{
+		if (strlen(value) >= sizeof(f->location))
+			return fault_error(err, key, value);
+		sb_copy(f->location, sizeof(f->location), value, strlen(value));
 		return true;
 	}
 	if (FAULT_IS("timestamp"))

@@ -181,6 +181,9 @@ keys_make_tls(const SbOptions *opt)
 	EVP_PKEY   *ca_key = keys_new();
 	X509	   *ca = keys_cert(ca_key, NULL, ca_key, "notif sandbox CA", NULL, NULL, NULL,
 							   -KEYS_DAY, 3650 * KEYS_DAY);
+	EVP_PKEY   *other_key = keys_new();
+	X509	   *other = keys_cert(other_key, NULL, other_key, "another CA", NULL, NULL, NULL,
+								  -KEYS_DAY, 3650 * KEYS_DAY);
 	char		cn[160];
 
 	keys_write_private(opt, "ca.key", ca_key);
@@ -190,6 +193,8 @@ keys_make_tls(const SbOptions *opt)
 			  -30 * KEYS_DAY, -KEYS_DAY);
 	keys_pair(opt, "server_wronghost", ca, ca_key, "other.invalid", NULL,
 			  "DNS:other.invalid", server, -KEYS_DAY, 825 * KEYS_DAY);
+	keys_pair(opt, "server_unknownca", other, other_key, "localhost", NULL, here, server,
+			  -KEYS_DAY, 825 * KEYS_DAY);
 	keys_pair(opt, "server_selfsigned", NULL, NULL, "localhost", NULL, here, server,
 			  -KEYS_DAY, 825 * KEYS_DAY);
 	snprintf(cn, sizeof(cn), "Apple Push Services: %s", opt->topics[0]);
@@ -201,6 +206,8 @@ keys_make_tls(const SbOptions *opt)
 	keys_write_cert(opt, "ca.pem", ca);
 	X509_free(ca);
 	EVP_PKEY_free(ca_key);
+	X509_free(other);
+	EVP_PKEY_free(other_key);
 }
 
 static void

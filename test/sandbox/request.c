@@ -78,7 +78,7 @@ void
 sb_request_answer(SbConn *c, SbStream *s)
 {
 	SbAnswer   *a = &s->answer;
-	nghttp2_nv	nva[3];
+	nghttp2_nv	nva[4];
 	size_t		n = 0;
 	nghttp2_data_provider body = {{.ptr = s}, request_body_read};
 	bool		drip = sb.fault.slow_body_us > 0 && sb_fault_hits(s);
@@ -90,6 +90,8 @@ sb_request_answer(SbConn *c, SbStream *s)
 	nva[n++] = REQUEST_NV("apns-id", s->id_text, sizeof(s->id_text), NGHTTP2_NV_FLAG_NO_INDEX);
 	if (s->answer_retry[0] != '\0')
 		nva[n++] = REQUEST_NV("retry-after", s->answer_retry, strlen(s->answer_retry), 0);
+	if (a->status / 100 == 3 && sb.fault.location[0] != '\0')
+		nva[n++] = REQUEST_NV("location", sb.fault.location, strlen(sb.fault.location), 0);
 	if (s->answer_len == 0 && a->reason != NULL)
 	{
 		int			len;

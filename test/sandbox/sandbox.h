@@ -331,6 +331,7 @@ typedef struct SbFaults
 	int64_t		status_count;
 	int64_t		status_timestamp_ms;
 	char		retry_after[48];	/* header value, or empty */
+	char		location[128];	/* header value, or empty */
 	char		status_reason[64];
 	char		status_body[160];	/* instead of the JSON, if not empty */
 	int64_t		fraction;		/* per cent x 100; 10000 = everybody */

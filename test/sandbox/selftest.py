@@ -491,13 +491,19 @@ class Tests:
 
     def test_tls(self):
         for kind, text in (("expired", "expired"), ("wronghost", "mismatch"),
-                           ("selfsigned", "self")):
+                           ("selfsigned", "self"), ("unknownca", "issuer")):
             self.box.fault("tls=" + kind)
             try:
                 self.box.connect()
                 self.check("tls " + kind, "connected", text)
             except h2client.ssl.SSLCertVerificationError as error:
                 self.check("tls " + kind, text in str(error), True)
+        self.box.fault("tls=tls10")
+        try:
+            self.box.connect()
+            self.check("tls tls10", "connected", "refused")
+        except (h2client.ssl.SSLError, ConnectionError) as error:
+            self.check("tls tls10", isinstance(error, h2client.ssl.SSLCertVerificationError), False)
         self.box.fault("tls=noalpn")
         self.check("tls noalpn", self.box.connect().alpn, None)
         self.box.fault("tls=good")

@@ -1,5 +1,6 @@
 # Faults of the connection: every id arrives once where that can be known, and
 # what cannot be known is resolved as its category says.
+# F-N-1, F-N-3, F-N-4, F-N-5, F-N-6, F-N-14, F-N-15.
 use strict;
 use warnings FATAL => 'all';
 use lib 'test/t/lib';
@@ -62,11 +63,13 @@ for my $case (
 	my ($switch, $name) = @$case;
 
 	fresh();
+	my $connections = $sandbox->stats->{connections};
 	$sandbox->fault("goaway=$switch");
 	burst('note', 200);
-	ok(wait_idle($node), "GOAWAY $name: all deliveries end");
+	ok(wait_idle($node), "F-N-4: GOAWAY $name: all deliveries end");
 	is(counts('state'), 'accepted 200', 'accepted');
-	is(appearances(), '1 200', 'each id is in the ledger once');
+	is(appearances(), '1 200', 'F-N-4: each id is in the ledger once');
+	cmp_ok($sandbox->stats->{connections} - $connections, '<=', 8, 'F-N-4: no storm of connections');
 	is(one_value($node, q{SELECT max(tries), count(*) FILTER (WHERE state = 'unknown') FROM notif_private.outcome}), '1|0',
 		'none has used up more than one attempt');
 }
@@ -76,20 +79,20 @@ for my $case (
 fresh();
 $sandbox->fault('refused_stream=30');
 burst('note', 100);
-ok(wait_idle($node), 'REFUSED_STREAM: all deliveries end');
+ok(wait_idle($node), 'F-N-5: REFUSED_STREAM: all deliveries end');
 is(counts('state') . ' ' . appearances(), 'accepted 100 1 100', 'each arrived once');
 is(one_value($node, q{SELECT max(tries) FROM notif_private.outcome}), '1', 'no attempt was counted');
 
 fresh();
 $sandbox->fault('max_streams=1');
 burst('note', 60);
-ok(wait_idle($node), 'one stream at a time is enough');
+ok(wait_idle($node), 'F-N-6: one stream at a time is enough');
 is(counts('state') . ' ' . appearances(), 'accepted 60 1 60', 'each arrived once');
 fresh();
 $sandbox->fault('max_streams=0');
 burst('note', 60);
 ok(wait_true($node, q{SELECT sum(n) = 60 FROM notif.state WHERE tier = 'standard' AND state IN ('open', 'in_flight')}),
-	'with no stream at all everything waits');
+	'F-N-6: with no stream at all everything waits');
 is($sandbox->count, 0, 'and nothing arrives');
 $sandbox->fault('max_streams=1000');
 ok(wait_idle($node), 'until streams are granted');
@@ -102,7 +105,7 @@ is(one_value($node, q{SELECT max(tries) FROM notif_private.outcome}), '1', 'at t
 fresh();
 $sandbox->fault('cut_after_data=1');
 burst('note', 100);
-ok(wait_idle($node), 'a cut after DATA: all deliveries end');
+ok(wait_idle($node), 'F-N-3: a cut after DATA: all deliveries end');
 is(counts('state'), 'accepted 100', 'accepted, at last');
 my ($ok, $totals) = check_ledger($node, $sandbox);
 ok($ok, 'the checker is content');
@@ -112,7 +115,7 @@ cmp_ok($totals->{duplicated}, '<=', $totals->{unknown}, 'and only that arrived t
 fresh();
 $sandbox->fault('cut_after_data=1');
 burst('money', 100);
-ok(wait_idle($node), 'the same for a category that holds');
+ok(wait_idle($node), 'F-N-3: the same for a category that holds');
 like(counts('state'), qr/held [1-9]/, 'what is in doubt is held');
 ($ok, $totals) = check_ledger($node, $sandbox);
 ok($ok, 'the checker is content');
@@ -125,7 +128,7 @@ is(counts('state'), 'accepted 100', 'and it arrives');
 fresh();
 $sandbox->fault('cut_after_headers=2');
 burst('note', 50);
-ok(wait_idle($node), 'a cut after the headers: all deliveries end');
+ok(wait_idle($node), 'F-N-3: a cut after the headers: all deliveries end');
 is(counts('state'), 'accepted 50', 'accepted');
 ($ok, $totals) = check_ledger($node, $sandbox);
 ok($ok, 'the checker is content');
@@ -133,7 +136,7 @@ ok($ok, 'the checker is content');
 fresh();
 $sandbox->fault('rst=INTERNAL_ERROR,5');
 burst('note', 50);
-ok(wait_idle($node), 'streams that are reset: all deliveries end');
+ok(wait_idle($node), 'F-N-5: streams that are reset: all deliveries end');
 ($ok, $totals) = check_ledger($node, $sandbox);
 ok($ok, 'the checker is content');
 is("$totals->{unknown} $totals->{duplicated}", '5 5', 'five in doubt, five twice');
@@ -144,13 +147,15 @@ fresh();
 my $old = one_value($node, q{SELECT token FROM notif_private.provider_token});
 one_value($node, q{UPDATE notif_private.provider_token SET issued_at = issued_at - 1300});
 $sandbox->fault('jwt_expired=on');
-burst('note', 100);
-ok( wait_true($node, qq{SELECT token <> '$old' FROM notif_private.provider_token}), 'an expired token is renewed');
+my $expired = scalar $sandbox->refused;
+burst('note', 200);
+ok( wait_true($node, qq{SELECT token <> '$old' FROM notif_private.provider_token}), 'F-N-15: an expired token is renewed');
 ok(wait_idle($node), 'and all deliveries end');
-is(counts('state') . ' ' . appearances(), 'accepted 100 1 100', 'each arrived once');
+is(counts('state') . ' ' . appearances(), 'accepted 200 1 200', 'each arrived once');
+note('refused together: ', scalar($sandbox->refused) - $expired);
 is(one_value($node, q{SELECT max(tries) FROM notif_private.outcome}), '1', 'no attempt was counted');
 my $stats = $sandbox->stats;
-is(scalar(grep { $_->[10] eq 'TooManyProviderTokenUpdates' } $sandbox->refused), 0, 'all streams that failed together got one new token');
+is(scalar(grep { $_->[10] eq 'TooManyProviderTokenUpdates' } $sandbox->refused), 0, 'F-N-15: all streams that failed together got one new token');
 is(scalar(grep { $_->[10] !~ /^ExpiredProviderToken$/ } $sandbox->refused), 0, 'nothing else was refused');
 
 # The token survives a restart of the server: iat stays.
@@ -169,7 +174,7 @@ fresh();
 one_value($node, q{UPDATE notif_private.provider_token SET issued_at = extract(epoch FROM clock_timestamp())::bigint});
 $sandbox->fault('jwt_expired=on');
 burst('note', 3);
-ok(wait_parked($node, 'younger than 20 minutes'), 'a young token that is refused parks the route');
+ok(wait_parked($node, 'younger than 20 minutes'), 'F-N-15: a young token that is refused parks the route');
 is(one_value($node, qq{SELECT '$token' LIKE '%' || token FROM notif_private.provider_token}), 't', 'and is kept');
 $sandbox->fault('clear');
 my $settings = NotifTest::settings($sandbox, max_connections => 3);
@@ -179,14 +184,14 @@ is(counts('state'), 'accepted 3', 'then they are accepted');
 
 # ---- TLS ---------------------------------------------------------------------------------
 
-for my $tls ('wronghost', 'expired', 'selfsigned', 'noalpn')
+for my $tls ('wronghost', 'expired', 'unknownca', 'tls10', 'noalpn')
 {
 	fresh();
 	$sandbox->fault("tls=$tls");
 	$sandbox->fault('goaway=now');		# so that a new connection is needed
 	burst('note', 5);
 	ok(wait_true($node, q{SELECT coalesce(bool_or(last_error <> ''), false) FROM notif_private.lanes_here() WHERE tier = 'standard'}),
-		"TLS $tls: notif.providers says what is wrong");
+		"F-N-14: TLS $tls: notif.providers says what is wrong");
 	is(one_value($node, q{SELECT coalesce(max(tries), 0) FROM notif_private.outcome}), '0', 'no attempt is used up');
 	is($sandbox->count, 0, 'nothing is sent');
 	note(one_value($node, q{SELECT last_error FROM notif.providers}));
@@ -200,7 +205,7 @@ $sandbox->fault('accept=refuse');
 $sandbox->fault('goaway=now');
 burst('note', 5);
 ok(wait_true($node, q{SELECT coalesce(bool_or(last_error <> ''), false) FROM notif_private.lanes_here() WHERE tier = 'standard'}),
-	'nobody listens: notif.providers says so');
+	'F-N-1: nobody listens: notif.providers says so');
 is(one_value($node, q{SELECT coalesce(max(tries), 0) FROM notif_private.outcome}), '0', 'no attempt is used up');
 $sandbox->fault('clear');
 ok(wait_idle($node), 'when somebody does it goes on');

@@ -83,6 +83,7 @@ static const Case cases[] = {
 	{418, "[1]", "", NOTIF_VERDICT_MESSAGE_BAD, "HTTP 418", 0, 0, false},
 	{429, "slow down", "7", NOTIF_VERDICT_RETRY, "HTTP 429", 7, 0, false},
 	{301, "", "", NOTIF_VERDICT_CREDENTIALS_BAD, "HTTP 301", 0, 0, false},
+	{307, R("Unregistered"), "", NOTIF_VERDICT_CREDENTIALS_BAD, "HTTP 307", 0, 0, false},
 	{502, "<html>bad gateway</html>", "", NOTIF_VERDICT_RETRY, "HTTP 502", 0, 0, false},
 	{599, R("Odd\\n\xC3\xA4"), "", NOTIF_VERDICT_RETRY, "Odd\\n??", 0, 0, false},
 	{400, "{\"reason\":5}", "", NOTIF_VERDICT_MESSAGE_BAD, "HTTP 400", 0, 0, false},
