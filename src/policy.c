@@ -42,12 +42,13 @@ provider_ops(const char *kind)
 }
 
 static void
-refuse(NotifStatus status, const char *message, const char *detail)
+refuse(NotifStatus status, const char *message, const char *detail, const char *hint)
 {
 	ereport(ERROR,
 			errcode(status == NOTIF_ENOMEM ? ERRCODE_OUT_OF_MEMORY : ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("%s", message),
-			errdetail("%s", detail));
+			errdetail("%s", detail),
+			errhint("%s", hint));
 }
 
 static char *
@@ -76,7 +77,8 @@ notif_check_type(PG_FUNCTION_ARGS)
 	status = ops->template_new(text_to_cstring(PG_GETARG_TEXT_PP(1)), text_to_cstring(PG_GETARG_TEXT_PP(2)),
 							   jsonb_text(PG_GETARG_JSONB_P(3)), &tmpl, error, sizeof(error));
 	if (status != NOTIF_OK)
-		refuse(status, "the message does not compile", error);
+		refuse(status, "the message does not compile", error,
+			   "docs/reference.md lists placeholders and the options of push.");
 	PG_TRY();
 	{
 		ops->template_vars(tmpl, collect_name, &names);
@@ -101,7 +103,8 @@ notif_check_provider(PG_FUNCTION_ARGS)
 	status = ops->settings_check(jsonb_text(PG_GETARG_JSONB_P(1)), PG_GETARG_BOOL(2), PG_GETARG_BOOL(3),
 								 error, sizeof(error));
 	if (status != NOTIF_OK)
-		refuse(status, "the provider's settings are not usable", error);
+		refuse(status, "the provider's settings are not usable", error,
+			   "docs/reference.md lists the settings of each kind of provider.");
 	PG_RETURN_VOID();
 }
 
