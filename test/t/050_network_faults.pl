@@ -218,5 +218,18 @@ is(one_value($node, q{SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_sta
 is(one_value($node, q{SELECT string_agg(kind || ' ' || last_error, ', ') FROM notif.workers WHERE last_error <> ''}), '', 'R6: none met an error');
 balanced($node, 'at the end');
 no_crash($node, 'a clean log');
-$node->stop;
+
+# ---- F-N-16: a name that nobody resolves, and the end ---------------------------------------------------------
+
+# Whether the machine's DNS says no or nothing: neither may delay the end.
+define('hole', $good, host => 'push.invalid');
+burst('note', 101, 105);
+ok(wait_true($node, q{SELECT coalesce(bool_or(d.state = 'deferred'), false) FROM notif.deliveries d WHERE d.recipient = 'p101'}),
+	'F-N-16: with a name that does not resolve deliveries wait');
+$offset = -s $node->logfile;
+$node->stop('fast');
+my ($asked) = substr(slurp_file($node->logfile), $offset) =~ /(\d\d:\d\d:[\d.]+) .*received fast shutdown request/;
+my ($gone) = substr(slurp_file($node->logfile), $offset) =~ /(\d\d:\d\d:[\d.]+) .*LOG:  shutting down/;
+my ($from, $to) = map { my ($h, $m, $s) = split /:/, $_; ($h * 60 + $m) * 60 + $s } $asked, $gone;
+cmp_ok($to - $from + ($to < $from ? 86400 : 0), '<', 6, 'F-N-16: and nothing delays the end');
 done_testing();
