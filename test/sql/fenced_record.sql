@@ -16,8 +16,7 @@ SELECT attempts FROM notif_private.worker_route_standard(2000);
 -- dispatcher 1 takes them to the wire ...
 SELECT count(c.delivery) FROM notif_private.worker_claim_standard((SELECT id FROM notif_private.route), 1000, 1, 7) c;
 CREATE TABLE flown AS
-	SELECT (x.delivery, x.attempt, x.tries, 1, x.event, x.type_id, x.recipient, x.endpoint, x.expires_at, true)::notif_private.attempt AS a, x.flight
-	FROM notif_private.flying_standard x;
+	SELECT a, f.flight FROM notif_private.flight_standard f, unnest(f.attempts) a;
 SELECT count(*) FROM flown;
 -- ... is thought dead, and dispatcher 2 resolves what is in doubt
 SELECT * FROM notif_private.worker_recover_standard(2);
