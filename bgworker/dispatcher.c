@@ -254,7 +254,11 @@ lane_claim_size(const Dispatcher *d, const Lane *lane)
 {
 	int			room = lane_room(d, lane);
 
-	if (room <= 0 || (lane->in_flight > 0 && room < lane->in_flight / 3))
+	/*
+	 * A whole batch is worth a claim however much is in flight: a pool opens
+	 * its next connection only when the others are full.
+	 */
+	if (room <= 0 || (lane->in_flight > 0 && room < Min(lane->in_flight / 3, guc_claim_batch)))
 		return 0;
 	return Min(room, guc_claim_batch);
 }

@@ -359,18 +359,20 @@ CROSS JOIN LATERAL (
 EOS
 
 # Runs the checker: (whether it was content, {attempted => ..., lost => ...}).
+# Of several sandboxes (an array) the ledgers count together.
 sub check_ledger
 {
 	my ($node, $sandbox, $producer) = @_;
-	my $file = "$sandbox->{dir}/deliveries";
+	my @sandboxes = ref $sandbox eq 'ARRAY' ? @$sandbox : ($sandbox);
+	my $file = "$sandboxes[0]{dir}/deliveries";
 
-	$sandbox->count;
+	$_->count for @sandboxes;
 	open my $out, '>', $file or die "$file: $!";
 	print $out $node->safe_psql('shop', "COPY ($export) TO STDOUT"), "\n";
 	close $out;
 	truncate $file, 0 if -s $file == 1;
 	my ($stdout, $stderr) = ('', '');
-	my $ok = IPC::Run::run([ 'python3', 'test/sandbox/check_ledger.py', "$sandbox->{dir}/ledger.tsv", $file,
+	my $ok = IPC::Run::run([ 'python3', 'test/sandbox/check_ledger.py', join(':', map { "$_->{dir}/ledger.tsv" } @sandboxes), $file,
 			defined $producer ? ('--producer', $producer) : () ], '>', \$stdout, '2>', \$stderr);
 	my %totals = $stdout =~ /(\w+) (\d+)/g;
 
