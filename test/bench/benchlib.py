@@ -162,8 +162,23 @@ SETTINGS = {
 }
 
 
+# Limits of every delivery in several layers, all of which must pass; high
+# enough that none stops a bench.  Up to 32 a window each send is kept by itself.
+LIMITS = (("minute", 30, "1 minute"), ("hour", 100, "1 hour"), ("day", 200, "1 day"), ("week", 500, "7 days"))
+
+# Everything that is written once per delivery or batch and must never be
+# updated or deleted: name of the group, and its tables.
+HOT = {
+    "event": "event_[0-9]+", "outbox": "outbox_.+_[0-9]", "schedule": "schedule_.+_[0-9]+",
+    "outcome": "outcome_.+_[0-9]+", "inbox": "inbox_[0-9]+", "cursors": "cursor_.+_[0-9]",
+    "marks": "inbox_mark|inbox_read_up_to", "flights": "flight_.+_[0-9]", "tally": "tally_.+_[0-9]",
+}
+
+
 class Cluster:
-    def __init__(self, name):
+    """A throw-away server with notif in it; conf_lines are added to its settings."""
+
+    def __init__(self, name, conf_lines=()):
         self.name = name
         self.dir = os.path.join(TMP, "pg-" + name)
         self.data = os.path.join(self.dir, "data")
@@ -176,6 +191,8 @@ class Cluster:
             for key, value in SETTINGS.items():
                 conf.write("%s = '%s'\n" % (key, value))
             conf.write("unix_socket_directories = '%s/s'\n" % self.dir)
+            for line in conf_lines:
+                conf.write(line + "\n")
             for extra in filter(None, os.environ.get("PGCONF", "").split(";")):
                 conf.write(extra + "\n")
         self.conninfo = "host=%s/s port=5432 user=postgres dbname=" % self.dir
@@ -247,15 +264,23 @@ class Cluster:
         finally:
             os.close(fd)
 
-    def define(self, sandbox):
+    def define_provider(self, name, sandbox, route, app=None, connections=2):
+        """A provider account at a sandbox and the route of an app (None: of all)."""
+        self.pg.rows("""
+            SELECT notif.define_provider('%(name)s', 'apns',
+                jsonb_build_object('host', 'localhost', 'port', %(port)d, 'ca_file', '%(dir)s/ca.pem',
+                                   'team_id', 'TEAM123456', 'key_id', 'KEY1234567', 'topic', 'com.example.shop',
+                                   'max_connections', %(connections)d),
+                key => 'file:%(dir)s/apns_key.p8');
+            SELECT notif.define_route('%(route)s', 'push', ARRAY['%(name)s'], app => %(app)s)
+            """ % {"name": name, "port": sandbox.port, "dir": sandbox.dir, "connections": connections, "route": route,
+                   "app": "'%s'" % app if app else "NULL"})
+
+    def define(self, sandbox, connections=2):
         """Provider, route and the types the benches publish."""
+        self.define_provider("apns_main", sandbox, "push", connections=connections)
         self.pg.rows("""
             SELECT notif.define_category('bench');
-            SELECT notif.define_provider('apns_main', 'apns',
-                jsonb_build_object('host', 'localhost', 'port', %d, 'ca_file', '%s/ca.pem', 'team_id', 'TEAM123456',
-                                   'key_id', 'KEY1234567', 'topic', 'com.example.shop'),
-                key => 'file:%s/apns_key.p8');
-            SELECT notif.define_route('push', 'push', ARRAY['apns_main']);
             SELECT notif.define_type('news', 'bench', tier => 'bulk', title => 'News for {recipient.name}',
                 body => 'Dear {recipient.name} of {recipient.city}, your {points} points of edition {edition} and the '
                         '{recipient.points} that you had before are worth a look: {recipient.note} This offer is for '
@@ -264,10 +289,19 @@ class Cluster:
                 body => '{code} is your code, {recipient.name}');
             SELECT notif.define_type('shipped', 'bench', tier => 'standard', title => 'Order {order}',
                 body => 'Hello {recipient.name}, order {order} over {total} {currency} is on its way')
-            """ % (sandbox.port, sandbox.dir, sandbox.dir))
+            """)
 
-    def load(self, recipients, share_of_two, topic=None):
+    def limit(self, limits=LIMITS):
+        """Rate limits for every delivery of category bench."""
+        for name, most, per in limits:
+            self.pg.rows("SELECT notif.define_rate_limit('%s', %d, '%s')" % (name, most, per))
+        if self.pg.one("SELECT rate_limited FROM notif.categories WHERE name = 'bench'") != "t":
+            raise Failed("the category is not rate limited")
+
+    def load(self, recipients, share_of_two, topic=None, app="default"):
         """Recipients with random ids and devices; share_of_two in 100 have two.
+        They are added to those there are and subscribed to the topic.  Returns
+        how many devices they have.
 
         Set-based, into the tables and not through notif.register_device: what
         is measured is delivery.  Ids are random, and so is the order of rows
@@ -275,13 +309,15 @@ class Cluster:
         router or the dispatcher will want it.
         """
         started = time.monotonic()
+        before = int(self.pg.one("SELECT count(*) FROM notif_private.recipient"))
         self.pg.rows("""
             SET synchronous_commit = off;
-            SELECT setseed(0.42);
+            SELECT setseed(0.42 - %(before)d / 1e9);
             CREATE TEMP TABLE person AS
-                SELECT id, row_number() OVER () AS n
+                SELECT id, %(before)d + row_number() OVER () AS n
                 FROM (SELECT DISTINCT (random() * (1::bigint << 40))::bigint + 1 AS id
                       FROM generate_series(1, %(n)d + 1000)) x
+                WHERE NOT EXISTS (SELECT FROM notif_private.recipient r WHERE r.id = x.id)
                 LIMIT %(n)d;
             INSERT INTO notif_private.recipient (id, ref, locale, tz, attributes) OVERRIDING SYSTEM VALUE
                 SELECT id, 'r' || n, 'en', 'Europe/Berlin',
@@ -290,24 +326,32 @@ class Cluster:
                                           'note', md5(id::text) || ' ' || md5((id + 1)::text))
                 FROM person ORDER BY random();
             SELECT setval(pg_get_serial_sequence('notif_private.recipient', 'id'), 1::bigint << 41);
-            SELECT notif_private.app_id('push', 'ios', 'default');
+            SELECT notif_private.app_id('push', 'ios', '%(app)s');
             INSERT INTO notif_private.endpoint (recipient_id, app_id, channel, device_id, address, registered_at)
-                SELECT id, notif_private.app_id('push', 'ios', 'default'), 'push', 'device' || d,
+                SELECT id, notif_private.app_id('push', 'ios', '%(app)s'), 'push', 'device' || d,
                        md5(random()::text || id) || md5(random()::text || d), now()
                 FROM person CROSS JOIN generate_series(1, 2) d
                 WHERE d = 1 OR n %% 100 < %(two)d ORDER BY random();
-            """ % {"n": recipients, "two": share_of_two})
+            """ % {"n": recipients, "two": share_of_two, "before": before, "app": app}, timeout_s=1200)
+        devices = int(self.pg.one("SELECT count(*) FROM notif_private.endpoint e JOIN person p ON p.id = e.recipient_id"))
         if topic:
-            self.pg.rows("""
-                SELECT notif.create_topic('%(topic)s');
-                INSERT INTO notif_private.subscription (topic_id, recipient_id)
-                    SELECT (SELECT id FROM notif_private.topic WHERE name = '%(topic)s'), id FROM person ORDER BY random()
-                """ % {"topic": topic})
+            self.subscribe(topic, "SELECT id FROM person")
         self.pg.rows("DROP TABLE person; RESET synchronous_commit")
         self.pg.rows("VACUUM (ANALYZE) notif_private.recipient, notif_private.endpoint, notif_private.subscription")
-        devices = int(self.pg.one("SELECT count(*) FROM notif_private.endpoint"))
         say("loaded %d recipients with %d devices in %.1f s" % (recipients, devices, time.monotonic() - started))
         return devices
+
+    def subscribe(self, topic, ids):
+        """Subscribes what the query ids returns to a topic, made if it is not there."""
+        self.pg.rows("""
+            SELECT notif.create_topic('%s');
+            INSERT INTO notif_private.subscription (topic_id, recipient_id)
+                SELECT (SELECT id FROM notif_private.topic WHERE name = '%s'), x.id FROM (%s) x ORDER BY random()
+            """ % (topic, topic, ids), timeout_s=1200)
+
+    def publish_topic(self, topic, edition, type_="news"):
+        return self.pg.one("SELECT notif.publish('%s', topic => '%s', data => '{\"edition\": %d, \"points\": %d}')" %
+                           (type_, topic, edition, 1000 + edition))
 
     def counts(self, tier, pg=None):
         """What became of the tier's deliveries: {state: n}, and 'ended' of them."""
@@ -316,40 +360,94 @@ class Cluster:
         counts["ended"] = sum(n for state, n in counts.items() if state not in ("expanded", "open", "in_flight"))
         return counts
 
-    def wait_ended(self, tier, wanted, seconds):
-        """Until that many deliveries of the tier have ended and none is left."""
+    def wait_counts(self, tier, condition, seconds, wish):
+        """Until condition(counts of the tier) holds; returns them.  wish says which."""
         deadline = time.monotonic() + seconds
         while True:
             counts = self.counts(tier)
-            if counts["ended"] >= wanted and counts["open"] == 0 and counts["in_flight"] == 0:
+            if condition(counts):
                 return counts
             if time.monotonic() > deadline:
-                raise Failed("after %d s, %d expected: %s" % (seconds, wanted, counts))
+                raise Failed("after %d s not %s: %s" % (seconds, wish, counts))
             self.rest(0.1)
 
-    def check_ledger(self, sandbox, events, expected):
-        """Joins the sandbox's ledger with the database; raises if they disagree.
+    def wait_ended(self, tier, wanted, seconds):
+        """Until that many deliveries of the tier have ended and none is left."""
+        return self.wait_counts(tier, lambda c: c["ended"] >= wanted and c["open"] == 0 and c["in_flight"] == 0,
+                                seconds, "%d ended and none left" % wanted)
 
-        expected is SQL for (event, endpoint) of every delivery that must be
-        there, from the application's own tables.
+    def check_ledger(self, sandboxes, events):
+        """Joins the ledgers of one or more sandboxes with the database; raises
+        if they disagree, returns the checker's numbers.
+
+        What must be there are the devices, as they are registered now, of all
+        whom these events were for.  An attempt is unknown if bytes left and no
+        answer came, whatever it led to.
         """
-        count = sandbox.get("/ledger/count").strip()
+        if isinstance(sandboxes, Sandbox):
+            sandboxes = [sandboxes]
+        lines = sum(int(sandbox.get("/ledger/count")) for sandbox in sandboxes)
         export, producer = os.path.join(TMP, "deliveries.tsv"), os.path.join(TMP, "producer.txt")
         with open(producer, "w") as file:
             file.writelines(event + "\n" for event in events)
         self.pg.rows("""
             COPY (SELECT x.delivery, coalesce(o.state::text, 'open'), coalesce(o.unknown, 0), 'retry', x.event
-                  FROM (SELECT notif_private.delivery_id(e.event, e.endpoint) AS delivery, e.event FROM (%s) e) x
-                  LEFT JOIN (SELECT delivery, count(*) FILTER (WHERE state = 'unknown') AS unknown,
-                                    (array_agg(state ORDER BY attempt DESC))[1] AS state
+                  FROM (SELECT notif_private.delivery_id(v.id, p.id) AS delivery, v.id AS event
+                        FROM notif_private.event v
+                        CROSS JOIN LATERAL (SELECT unnest(v.recipients) UNION ALL
+                                            SELECT s.recipient_id FROM notif_private.subscription s
+                                            WHERE s.topic_id = v.topic_id) r(id)
+                        JOIN notif_private.endpoint p ON p.recipient_id = r.id
+                        WHERE v.id = ANY ('{%s}')) x
+                  LEFT JOIN (SELECT delivery, (array_agg(state ORDER BY attempt DESC))[1] AS state,
+                                    count(*) FILTER (WHERE state IN ('unknown', 'held') OR reason = 'worker_lost'
+                                        OR (state = 'failed' AND status IS NULL AND reason LIKE 'retries_exhausted:%%')
+                                        OR (state = 'expired' AND status IS NULL AND flight IS NOT NULL)) AS unknown
                              FROM notif_private.outcome GROUP BY delivery) o USING (delivery)
-            ) TO '%s'""" % (expected, export))
-        done = subprocess.run([sys.executable, os.path.join(ROOT, "test/sandbox/check_ledger.py"), sandbox.ledger,
-                               export, "--producer", producer], stdout=subprocess.PIPE, check=False)
-        say("checker: %s (%s lines in the ledger)" % (done.stdout.decode().strip(), count))
+            ) TO '%s'""" % (",".join(events), export), timeout_s=1200)
+        done = subprocess.run([sys.executable, os.path.join(ROOT, "test/sandbox/check_ledger.py"),
+                               ":".join(sandbox.ledger for sandbox in sandboxes), export, "--producer", producer],
+                              stdout=subprocess.PIPE, check=False)
+        text = done.stdout.decode().strip()
+        say("checker: %s (%d lines in the ledger)" % (text, lines))
         os.unlink(export)
         if done.returncode != 0:
             raise Failed("the checker does not agree")
+        return {name: int(n) for name, n in re.findall(r"(\w+) (\d+)", text)}
+
+    def check_audit(self):
+        """The tally against a recount from the rows."""
+        wrong = self.pg.rows("SELECT * FROM notif.audit() WHERE NOT agrees", timeout_s=1200)
+        if wrong:
+            raise Failed("a recount does not agree: %s" % wrong)
+
+    def dead_tuples(self):
+        """{group of HOT: dead tuples}, counted in the pages.
+
+        A group counts at least as many as rows of its tables were ever updated
+        or deleted: what a TRUNCATE or a vacuum has taken away was there.
+        """
+        self.pg.rows("SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS pgstattuple")
+        dead = {}
+        for group, tables in HOT.items():
+            found, counted, touched = self.pg.rows("""
+                SELECT count(*),
+                       sum(d.dead_tuple_count + CASE WHEN c.reltoastrelid <> 0 THEN
+                           (SELECT t.dead_tuple_count FROM pgstattuple(c.reltoastrelid) t) ELSE 0 END),
+                       sum(coalesce(pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid), 0))
+                FROM pg_class c
+                CROSS JOIN LATERAL pgstattuple(c.oid) d
+                WHERE c.relnamespace = 'notif_private'::regnamespace AND c.relkind = 'r' AND c.relname ~ '^(%s)$'
+                """ % tables, timeout_s=1200)[0]
+            if found == "0":
+                raise Failed("no table of %s was found" % group)
+            dead[group] = max(int(counted), int(touched))
+        return dead
+
+    def dead_rates(self):
+        """Dead tuples of rate, the one table that is updated."""
+        self.pg.rows("SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS pgstattuple")
+        return int(self.pg.one("SELECT dead_tuple_count FROM pgstattuple('notif_private.rate')"))
 
     def lsn(self, function):
         return int(self.pg.one("SELECT %s() - '0/0'::pg_lsn" % function))
