@@ -7,8 +7,9 @@ the end.  Compared is the last quarter of the deliveries.  A broadcast is
 published as soon as one and a half or less are left.
 
 Then, while the snapshot is still held, 10,000 events for one person, each
-published in a transaction of its own: his one rate row is the place where dead
-versions could pile up.  RECIPIENTS, ROUNDS, ONE_PERSON.
+published in a transaction of its own: his one rate row is where dead versions pile
+up.  Compared is the CPU of the tier's router and dispatcher per delivery.
+RECIPIENTS, ROUNDS, ONE_PERSON.
 """
 import os
 import subprocess
@@ -44,13 +45,12 @@ class Holder:
 
 
 def broadcasts(cluster, recipients, rounds):
-    """Delivers them all; returns throughput of the last quarter, router us per
-    attempt in the first and the last quarter, events."""
+    """Delivers them all; returns (events, {figure: value})."""
     workers = cluster.workers()
     router, dispatcher = workers["router", "bulk"], workers["dispatcher", "bulk"]
     wanted = recipients * rounds
     deadline = time.monotonic() + 60 + wanted / 1000
-    # marks[q]: time, ended, expanded, CPU of both, once q quarters had ended; expanded[q] the same by expanded
+    # time, ended, expanded, CPU of both once q quarters had ended, or were expanded
     events, marks, steps = [], {}, {}
     while True:
         counts = cluster.counts("bulk")
@@ -83,26 +83,33 @@ def broadcasts(cluster, recipients, rounds):
 
     say("first quarter %.0f/s, last %.0f/s; router %.1f, %.1f us; dispatcher %.1f, %.1f us" %
         (rate(0, 1), rate(3, 4), router_us(0, 1), router_us(3, 4), dispatcher_us(0, 1), dispatcher_us(3, 4)))
-    return rate(3, 4), router_us(0, 1), router_us(3, 4), events
+    return events, {"dps": rate(3, 4), "router_us_first": router_us(0, 1), "router_us_last": router_us(3, 4),
+                    "dispatcher_us_first": dispatcher_us(0, 1), "dispatcher_us_last": dispatcher_us(3, 4)}
 
 
-def one_person(cluster, sandbox, count):
-    """Seconds for that many events of one person, one transaction each."""
+def one_person(cluster, count):
+    """That many events of one person, one transaction each, in two halves;
+    us of router and dispatcher per delivery."""
     path = os.path.join(TMP, "one-person.pgbench")
     with open(path, "w") as file:
         file.write("SELECT notif.publish('shipped', recipient => 'r1', "
                    "data => '{\"order\": 4711, \"total\": \"123.40\", \"currency\": \"EUR\"}');\n")
-    started = time.monotonic()
-    done = subprocess.run(["pgbench", "-n", "-h", os.path.join(cluster.dir, "s"), "-p", "5432", "-U", "postgres", "-M", "prepared",
-                           "-c", str(SESSIONS), "-t", str(count // SESSIONS), "-f", path, DATABASE],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    if done.returncode != 0:
-        raise Failed("pgbench: " + done.stdout.decode()[-1500:])
-    published = time.monotonic() - started
-    cluster.wait_ended("standard", count // SESSIONS * SESSIONS, 600)
-    took = time.monotonic() - started
-    say("one person: %d published in %.1f s, all ended after %.1f s" % (count // SESSIONS * SESSIONS, published, took))
-    return took
+    workers = cluster.workers()
+    pids = workers["router", "standard"], workers["dispatcher", "standard"]
+    claims = "SELECT claimed FROM notif.workers WHERE kind = 'dispatcher' AND tier = 'standard'"
+    us, each = [], count // SESSIONS // 2
+    for half in (1, 2):
+        before, claimed, started = sum(map(cpu_s, pids)), int(cluster.pg.one(claims)), time.monotonic()
+        done = subprocess.run(["pgbench", "-n", "-h", os.path.join(cluster.dir, "s"), "-p", "5432", "-U", "postgres",
+                               "-M", "prepared", "-c", str(SESSIONS), "-t", str(each), "-f", path, DATABASE],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        if done.returncode != 0:
+            raise Failed("pgbench: " + done.stdout.decode()[-1500:])
+        cluster.wait_ended("standard", each * SESSIONS * half, 600)
+        us.append((sum(map(cpu_s, pids)) - before) * 1e6 / (each * SESSIONS))
+        say("one person: %d delivered in %.1f s by %d claims, router and dispatcher %.1f us each" %
+            (each * SESSIONS, time.monotonic() - started, int(cluster.pg.one(claims)) - claimed, us[-1]))
+    return sum(us) / 2
 
 
 def run(name, held, recipients, rounds, count):
@@ -112,32 +119,31 @@ def run(name, held, recipients, rounds, count):
     cluster.load(recipients, 0, topic="everybody")
     cluster.workers()
     holder = Holder(cluster) if held else None
-    done = broadcasts(cluster, recipients, rounds)
+    events, done = broadcasts(cluster, recipients, rounds)
     dead = cluster.dead_rates()
-    took = one_person(cluster, sandbox, count)
+    done["one_person_us"] = one_person(cluster, count)
     if holder:
         say("snapshot held over %d transactions; %d dead rows of rate after the broadcasts" % (holder.check(), dead))
         # A claim may take two broadcasts of a person at once, not more.
         if dead < recipients * (rounds - 2) // 2:
             raise Failed("only %d dead rows of rate: limits or the snapshot did not hold" % dead)
         holder.pg.rows("COMMIT")
-    ones = [row[0] for row in cluster.pg.rows("SELECT id FROM notif_private.event WHERE tier = 1")]
-    cluster.check_ledger(sandbox, done[3] + ones)
+    events += [row[0] for row in cluster.pg.rows("SELECT id FROM notif_private.event WHERE tier = 1")]
+    cluster.check_ledger(sandbox, events)
     cluster.check_log()
     cluster.stop()
-    return done, took
+    return done
 
 
 def bench():
-    recipients, rounds = setting("RECIPIENTS", 100000, 4000), setting("ROUNDS", 20, 8)
-    count = setting("ONE_PERSON", 10000, 1000)
-    free, free_took = run("xmin-free", False, recipients, rounds, count)
-    held, held_took = run("xmin-held", True, recipients, rounds, count)
-    figure("held_xmin_ratio", held[0] / free[0], "ratio")
-    figure("held_xmin_dps", held[0], "1/s")
-    figure("held_xmin_router_us_first", held[1], "us")
-    figure("held_xmin_router_us_last", held[2], "us")
-    figure("held_xmin_one_person_ratio", free_took / held_took, "ratio")
+    sizes = setting("RECIPIENTS", 100000, 4000), setting("ROUNDS", 20, 8), setting("ONE_PERSON", 10000, 1000)
+    free = run("xmin-free", False, *sizes)
+    held = run("xmin-held", True, *sizes)
+    figure("held_xmin_ratio", held["dps"] / free["dps"], "ratio")
+    for name in ("dps", "router_us_first", "router_us_last", "dispatcher_us_first", "dispatcher_us_last"):
+        figure("held_xmin_" + name, held[name], "1/s" if name == "dps" else "us")
+    figure("held_xmin_one_person_ratio", free["one_person_us"] / held["one_person_us"], "ratio")
+    figure("held_xmin_one_person_us", held["one_person_us"], "us")
 
 
 main(bench)
