@@ -8,7 +8,10 @@
  * the worker is busy a commit costs two memory accesses and no system call.
  *
  * What a transaction wants woken is kept in a static bit mask and acted upon
- * when it has committed: at XACT_EVENT_COMMIT its rows are visible already.
+ * at the very end of its commit.  At XACT_EVENT_COMMIT its rows are visible, but
+ * its invalidations are not sent: a worker woken there could look at its
+ * configuration, find nothing new and sleep on.  The last phase of the resource
+ * owner's release comes after them, and after the locks.
  */
 #include "postgres.h"
 
@@ -17,6 +20,7 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "utils/resowner.h"
 
 #include "notif.h"
 #include "shmem.h"
@@ -29,10 +33,15 @@
 /* What the current transaction wakes, as the bits above. */
 static uint32 wake_pending = 0;
 
+/* The same of one that has committed and is about to be done. */
+static uint32 wake_due = 0;
+
 PG_FUNCTION_INFO_V1(notif_wake_upkeep_sql);
 
 static void wake_note(uint32 bits);
 static void wake_at_xact_end(XactEvent event, void *arg);
+static void wake_at_release(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg);
+static void wake_for(uint32 due);
 static void wake_waiting_upkeep(void);
 static NotifDatabaseSlot *wake_find_database(Oid dboid);
 static void wake_procno(uint32 procno);
@@ -57,7 +66,7 @@ notif_wake_upkeep_at_commit(void)
 	wake_note(PENDING_UPKEEP);
 }
 
-/* The callback is registered once per backend, never per transaction. */
+/* The callbacks are registered once per backend, never per transaction. */
 static void
 wake_note(uint32 bits)
 {
@@ -68,6 +77,7 @@ wake_note(uint32 bits)
 	if (!registered)
 	{
 		RegisterXactCallback(wake_at_xact_end, NULL);
+		RegisterResourceReleaseCallback(wake_at_release, NULL);
 		registered = true;
 	}
 	wake_pending |= bits;
@@ -99,7 +109,9 @@ wake_at_xact_end(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
-			break;
+			wake_due = pending;
+			wake_pending = 0;
+			return;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
 		case XACT_EVENT_PREPARE:
@@ -113,18 +125,34 @@ wake_at_xact_end(XactEvent event, void *arg)
 		default:
 			return;
 	}
+}
 
-	wake_pending = 0;
+/* Called for each owner of the transaction; the first one finds all done. */
+static void
+wake_at_release(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg)
+{
+	uint32		due = wake_due;
+
+	if (due == 0 || phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top)
+		return;
+	wake_due = 0;
+	if (is_commit)
+		wake_for(due);
+}
+
+static void
+wake_for(uint32 due)
+{
 	for (int tier = 0; tier < NOTIF_TIERS; tier++)
 	{
-		if (pending & PENDING_CHANGE(tier))
+		if (due & PENDING_CHANGE(tier))
 			notif_wake_worker(MyDatabaseId, NOTIF_WORKER_ROUTER, tier);
-		else if (pending & PENDING_ROUTER(tier))
+		else if (due & PENDING_ROUTER(tier))
 			wake_router(tier);
 	}
-	if ((pending & PENDING_UPKEEP) == 0)
+	if ((due & PENDING_UPKEEP) == 0)
 		wake_waiting_upkeep();
-	if (pending & PENDING_UPKEEP)
+	if (due & PENDING_UPKEEP)
 	{
 		notif_wake_worker(MyDatabaseId, NOTIF_WORKER_UPKEEP, NOTIF_TIER_NONE);
 		notif_wake_launcher();
