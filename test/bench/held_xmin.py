@@ -85,7 +85,8 @@ def broadcasts(cluster, recipients, rounds):
     say("first quarter %.0f/s, last %.0f/s; router %.1f, %.1f us; dispatcher %.1f, %.1f us" %
         (rate(0, 1), rate(3, 4), router_us(0, 1), router_us(3, 4), dispatcher_us(0, 1), dispatcher_us(3, 4)))
     return events, {"dps": rate(3, 4), "router_us_first": router_us(0, 1), "router_us_last": router_us(3, 4),
-                    "dispatcher_us_first": dispatcher_us(0, 1), "dispatcher_us_last": dispatcher_us(3, 4)}
+                    "dispatcher_us_first": dispatcher_us(0, 1), "dispatcher_us_last": dispatcher_us(3, 4),
+                    "cpu_us": router_us(3, 4) + dispatcher_us(3, 4)}
 
 
 def one_person(cluster, count):
@@ -141,6 +142,7 @@ def bench():
     free = run("xmin-free", False, *sizes)
     held = run("xmin-held", True, *sizes)
     figure("held_xmin_ratio", held["dps"] / free["dps"], "ratio")
+    figure("held_xmin_cpu_ratio", free["cpu_us"] / held["cpu_us"], "ratio")
     for name in ("dps", "router_us_first", "router_us_last", "dispatcher_us_first", "dispatcher_us_last"):
         figure("held_xmin_" + name, held[name], "1/s" if name == "dps" else "us")
     figure("held_xmin_one_person_ratio", free["one_person_us"] / held["one_person_us"], "ratio")
