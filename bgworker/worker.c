@@ -343,6 +343,7 @@ worker_detach(int code, Datum arg)
 		pg_atomic_write_u32(&me.slot->asleep, 0);
 		pg_atomic_write_u64(&me.slot->counters[NOTIF_COUNT_IN_FLIGHT], 0);
 		pg_atomic_write_u64(&me.slot->counters[NOTIF_COUNT_BACKLOG], 0);
+		pg_atomic_write_u64(&me.slot->counters[NOTIF_COUNT_FAILING], 0);
 	}
 	LWLockRelease(notif_shared->lock);
 
@@ -509,7 +510,11 @@ worker_turn(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
 	else
 	{
 		wanted = ops->work(worker, arg);
-		worker->errors_in_a_row = 0;
+		if (worker->errors_in_a_row > 0)
+		{
+			worker->errors_in_a_row = 0;
+			notif_worker_gauge(worker, NOTIF_COUNT_FAILING, 0);
+		}
 		if (notif_spi_active())
 			elog(ERROR, "a turn of the %s left a transaction open",
 				 notif_worker_kind_name(worker->kind));
@@ -557,6 +562,7 @@ worker_caught(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
 		worker_note_error(worker, error);
 		shift = Min(worker->errors_in_a_row, 6);
 		worker->errors_in_a_row++;
+		notif_worker_gauge(worker, NOTIF_COUNT_FAILING, worker->errors_in_a_row);
 		worker->pause_until_ms = notif_monotonic_ms() + Min(PAUSE_FIRST_MS << shift, PAUSE_MAX_MS);
 	}
 	FreeErrorData(error);

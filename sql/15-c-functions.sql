@@ -86,7 +86,7 @@ CREATE FUNCTION notif_private.worker_status(
 	OUT database name, OUT kind text, OUT tier text, OUT pid integer, OUT state text,
 	OUT started_at timestamptz, OUT restarts integer, OUT last_error text, OUT last_error_at timestamptz,
 	OUT heartbeat timestamptz, OUT turns bigint, OUT claimed bigint, OUT sent bigint,
-	OUT recorded bigint, OUT in_flight integer)
+	OUT recorded bigint, OUT in_flight integer, OUT failing integer)
 	RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_worker_status';
 COMMENT ON FUNCTION notif_private.worker_status() IS 'The workers of every database as shared memory knows them.';
 

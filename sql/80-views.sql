@@ -4,13 +4,13 @@
 CREATE FUNCTION notif_private.workers_here()
 	RETURNS TABLE (kind text, tier text, pid integer, state text, started_at timestamptz, restarts integer,
 				   last_error text, last_error_at timestamptz, heartbeat timestamptz, turns bigint, claimed bigint,
-				   sent bigint, recorded bigint, in_flight integer)
+				   sent bigint, recorded bigint, in_flight integer, failing integer)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF notif_private.boot_id() <> 0 THEN
 		RETURN QUERY
 		SELECT w.kind, w.tier, w.pid, w.state, w.started_at, w.restarts, w.last_error, w.last_error_at, w.heartbeat,
-			   w.turns, w.claimed, w.sent, w.recorded, w.in_flight
+			   w.turns, w.claimed, w.sent, w.recorded, w.in_flight, w.failing
 		FROM notif_private.worker_status() w WHERE w.database = current_database();
 	END IF;
 END

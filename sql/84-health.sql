@@ -16,13 +16,14 @@ BEGIN
 	RETURN QUERY SELECT 'preload', preloaded, CASE WHEN preloaded THEN 'loaded at server start' ELSE 'not loaded' END,
 		CASE WHEN NOT preloaded THEN 'Add notif to shared_preload_libraries and restart the server.' END;
 
-	-- An idle worker turns its loop every 30 s.
-	SELECT count(*) FILTER (WHERE w.state = 'running' AND w.heartbeat > clock_timestamp() - interval '90 s'), count(*),
-		   string_agg(format('%s %s: %s', w.kind, w.tier, coalesce(nullif(w.last_error, ''), w.state)), '; ')
-		   FILTER (WHERE w.state <> 'running')
+	-- An idle worker turns its loop every 30 s.  One that fails, on a full disk say,
+	-- turns it as well and tries again: it runs, and is not well.
+	SELECT count(*) FILTER (WHERE w.state = 'running' AND w.heartbeat > clock_timestamp() - interval '90 s' AND w.failing = 0),
+		   count(*), string_agg(concat_ws(' ', w.kind, w.tier || ':', coalesce(nullif(w.last_error, ''), w.state)), '; ')
+		   FILTER (WHERE w.state <> 'running' OR w.failing > 0)
 	INTO n, m, word
 	FROM notif_private.workers_here() w;
-	RETURN QUERY SELECT 'workers', m > 0 AND n = m, format('%s of %s running', n, greatest(m, 6)),
+	RETURN QUERY SELECT 'workers', m > 0 AND n = m, format('%s of %s running well', n, greatest(m, 6)),
 		CASE WHEN m = 0 THEN format('Add %s to notif.databases and reload the server.', quote_literal(current_database()))
 			 WHEN n < m THEN coalesce(word, 'A worker has not turned its loop for 90 s: see its row in notif.workers.') END;
 

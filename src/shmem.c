@@ -9,7 +9,7 @@
  *							incarnation, started_at, restarts, last_error,
  *							last_error_at, heartbeat, turns, wakeups,
  *							transactions, errors, claimed, routed, sent,
- *							recorded, in_flight, backlog
+ *							recorded, in_flight, backlog, failing
  *	notif_lane_status()		SETOF record: database, tier, lane, name,
  *							parked_until, in_flight, connections, backlog,
  *							last_error, last_error_at
@@ -457,7 +457,8 @@ shmem_worker_column(const void *row, const char *name, Datum *value)
 		{"sent", NOTIF_COUNT_SENT},
 		{"recorded", NOTIF_COUNT_RECORDED},
 		{"in_flight", NOTIF_COUNT_IN_FLIGHT},
-		{"backlog", NOTIF_COUNT_BACKLOG}
+		{"backlog", NOTIF_COUNT_BACKLOG},
+		{"failing", NOTIF_COUNT_FAILING}
 	};
 	const StatusWorkerRow *worker = row;
 	NotifWorkerSlot *slot = unconstify(NotifWorkerSlot *, &worker->slot);

@@ -66,6 +66,7 @@ typedef enum NotifCounter
 	NOTIF_COUNT_RECORDED,		/* outcomes recorded */
 	NOTIF_COUNT_IN_FLIGHT,		/* gauge */
 	NOTIF_COUNT_BACKLOG,		/* gauge: attempts held in memory */
+	NOTIF_COUNT_FAILING,		/* gauge: ERRORs since its work last went well */
 	NOTIF_COUNTERS
 } NotifCounter;
 

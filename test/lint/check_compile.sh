@@ -20,7 +20,7 @@ server=(-isystem "$("$pg_config" --includedir-server)" -Wno-unused-parameter)
 shopt -s nullglob
 portable=(src/*/*.c)
 tests=(test/unit/*.c)
-others=(test/fuzz/*.c test/sandbox/*.c test/bench/*.c test/bench/*/*.c test/sandbox/*/*.c)
+others=(test/fuzz/*.c test/t/lib/*.c test/sandbox/*.c test/bench/*.c test/bench/*/*.c test/sandbox/*/*.c)
 servers=(src/*.c bgworker/*.c)
 
 # one line per compilation, run a few at a time
