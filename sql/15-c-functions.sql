@@ -103,7 +103,7 @@ COMMENT ON FUNCTION notif_private.boot_id() IS 'A random number of this start of
 CREATE FUNCTION notif_private.identity() RETURNS text
 	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'notif_identity';
 COMMENT ON FUNCTION notif_private.identity() IS
-	'Who this installation is: system identifier, machine id, device and inode of the data directory, database.';
+	'Who this installation is: system identifier, machine id, device and inode of the data directory, database, timeline.';
 
 CREATE FUNCTION notif_private.system_id() RETURNS text
 	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'notif_system_id';

@@ -40,8 +40,8 @@ BEGIN
 		END IF;
 		RETURN CASE WHEN inst.waiting THEN 'wait' ELSE 'ok' END;
 	END IF;
-	-- Same system on another data directory, and this launcher saw it follow its
-	-- primary: a promotion.  The transaction ids go on, so the incarnation does.
+	-- Same system on another timeline and, as a rule, another data directory, and
+	-- this launcher saw it follow its primary: a promotion.  The transaction ids go on, so the incarnation does.
 	IF notif_private.watched_promotion() AND p_guard <> 'confirm' AND NOT inst.waiting
 	   AND split_part(inst.identity, ':', 1) = split_part(here, ':', 1)
 	   AND split_part(inst.identity, ':', 5) = split_part(here, ':', 5) THEN

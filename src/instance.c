@@ -6,9 +6,11 @@
  * what the original sends.  The identity that upkeep compares with the stored
  * one is made of what changes in those cases: the system identifier (dump and
  * restore, pg_upgrade, a new initdb), the machine (copy to another host),
- * device and inode of the data directory (copy on the same host) and the
- * database (restored beside the original, or made from it as a template).  A
- * byte-exact clone of the whole machine keeps all of them; for that there is
+ * device and inode of the data directory (copy on the same host), the
+ * database (restored beside the original, or made from it as a template) and
+ * the timeline (recovery to a point in time, into the same directory even).  A
+ * byte-exact clone of the whole machine keeps all of them, as does a snapshot
+ * of the file system rolled back; for these there is
  * notif.instance_guard = confirm.
  *
  * SQL-callable: notif_identity() text, notif_watched_promotion() boolean.
@@ -37,8 +39,9 @@ PG_FUNCTION_INFO_V1(notif_watched_promotion);
 static void instance_read_machine_id(char *machine, size_t size);
 
 /*
- * 'sysid:machine:device:inode:database'; the machine is '-' where the system has no
- * machine id, which then simply does not take part.
+ * 'sysid:machine:device:inode:database:timeline'; the machine is '-' where the
+ * system has no machine id, which then simply does not take part.  The timeline is
+ * 0 during recovery, which is not over yet.
  */
 Datum
 notif_identity(PG_FUNCTION_ARGS)
@@ -52,11 +55,12 @@ notif_identity(PG_FUNCTION_ARGS)
 				 errmsg("could not stat the data directory: %m")));
 	instance_read_machine_id(machine, sizeof(machine));
 
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT ":%s:%llu:%llu:%u",
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT ":%s:%llu:%llu:%u:%u",
 											  GetSystemIdentifier(), machine,
 											  (unsigned long long) st.st_dev,
 											  (unsigned long long) st.st_ino,
-											  MyDatabaseId)));
+											  MyDatabaseId,
+											  RecoveryInProgress() ? 0 : GetWALInsertionTimeLine())));
 }
 
 /* Its first part alone, without asking the operating system: for hot paths. */

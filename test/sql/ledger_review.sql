@@ -98,7 +98,7 @@ SELECT * FROM notif.audit() a WHERE a.tier = 'standard' OR NOT a.agrees;
 -- this server's, so nothing is filed again.
 SELECT split_part(notif_private.identity(), ':', 5)::oid = d.oid AS its_database FROM pg_database d WHERE d.datname = current_database();
 SELECT notif_private.worker_instance_check('off');
-UPDATE notif_private.instance SET identity = regexp_replace(identity, '[0-9]+$', '1');
+UPDATE notif_private.instance SET identity = regexp_replace(identity, ':[0-9]+:([0-9]+)$', ':1:\1');
 SELECT notif_private.worker_instance_check('off');
 SELECT notif.confirm_instance() AS taken_over;
 SELECT notif_private.worker_instance_check('off'), notif_private.current_incarnation();

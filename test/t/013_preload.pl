@@ -21,7 +21,7 @@ for my $call ('notif_private.worker_status()', 'notif_private.lane_status()', 'n
 	like($err, qr/55000: notif is not in shared_preload_libraries.*HINT:  Add notif to shared_preload_libraries/s, "$call says what is missing");
 }
 is($node->safe_psql('postgres', 'SELECT notif_private.watched_promotion()'), 'f', 'no launcher has watched anything');
-like($node->safe_psql('postgres', 'SELECT notif_private.identity()'), qr/^\d+:[0-9a-f-]+:\d+:\d+:\d+$/, 'the identity needs no shared memory');
+like($node->safe_psql('postgres', 'SELECT notif_private.identity()'), qr/^\d+:[0-9a-f-]+:\d+:\d+:\d+:\d+$/, 'the identity needs no shared memory');
 is($node->safe_psql('postgres', 'SELECT notif_private.clock_offset()'), '0', 'the clock is the real one');
 
 $node->safe_psql('postgres', q{
