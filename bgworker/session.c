@@ -500,6 +500,12 @@ session_ready(Dispatcher *d, Session *session)
 	}
 	else
 		session_mint(d, session, now);
-	notif_worker_commit(d->worker, true);
+
+	/*
+	 * The claim that first uses the token commits durably after this, and so
+	 * flushes it, too.  Waiting here, for an absent standby perhaps, would keep
+	 * every other dispatcher waiting for the lock.
+	 */
+	notif_worker_commit(d->worker, false);
 	return session->parked_until_ms <= notif_monotonic_ms();
 }
