@@ -92,6 +92,33 @@ notif_recipient_find(Oid table, Datum ref, int64 *id)
 	return found;
 }
 
+/*
+ * Columns that somebody has added stay NULL, also after they are dropped again;
+ * what is more than that is refused before a value lands in the wrong column.
+ */
+static void
+event_check_columns(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		fits = desc->natts >= NOTIF_EVENT_COLUMNS;
+
+	for (int i = 0; fits && i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		if (i < NOTIF_EVENT_COLUMNS)
+			fits = !column->attisdropped;
+		else
+			fits = column->attisdropped || (!column->attnotnull && !column->atthasdef);
+	}
+	if (!fits)
+		ereport(ERROR,
+				errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("partition \"%s\" does not have the columns of notif_private.event",
+					   RelationGetRelationName(rel)),
+				errhint("A column that is added to notif_private.event must be nullable and have no default."));
+}
+
 void
 notif_event_insert(Oid partition, const Datum *values, const bool *nulls)
 {
@@ -100,11 +127,8 @@ notif_event_insert(Oid partition, const Datum *values, const bool *nulls)
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *target = makeNode(ResultRelInfo);
 
-	if (RelationGetDescr(rel)->natts != NOTIF_EVENT_COLUMNS)
-		ereport(ERROR,
-				errcode(ERRCODE_DATATYPE_MISMATCH),
-				errmsg("partition \"%s\" does not have the columns of notif_private.event",
-					   RelationGetRelationName(rel)));
+	event_check_columns(rel);
+	memset(slot->tts_isnull, true, sizeof(bool) * RelationGetDescr(rel)->natts);
 	memcpy(slot->tts_values, values, sizeof(Datum) * NOTIF_EVENT_COLUMNS);
 	memcpy(slot->tts_isnull, nulls, sizeof(bool) * NOTIF_EVENT_COLUMNS);
 	ExecStoreVirtualTuple(slot);
