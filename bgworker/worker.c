@@ -68,6 +68,15 @@
 #define TIMEOUT_UPKEEP_MS		300000
 #define OWN_RETRY_MS			5000
 #define SIGTERM_ECHO_MS			500 /* within it, signals are one request */
+
+/*
+ * Each commit of a router or dispatcher lengthens the rings, and what notif.state
+ * has to sum.  Upkeep sleeps 30 s if nobody calls it: so many commits do, but not
+ * more often than that.
+ */
+#define COMMITS_PER_LOOK		1000
+#define LOOK_MS					1000
+
 #define PAUSE_FIRST_MS			1000
 #define PAUSE_MAX_MS			60000
 
@@ -671,6 +680,14 @@ notif_worker_commit(NotifWorker *worker, bool durable)
 	sigterm_mode = SIGTERM_CANCEL;
 	notif_spi_commit(durable);
 	sigterm_mode = SIGTERM_FLAG;
+
+	if (worker->kind != NOTIF_WORKER_UPKEEP &&
+		++worker->commits >= COMMITS_PER_LOOK && notif_monotonic_ms() >= worker->look_due_ms)
+	{
+		worker->commits = 0;
+		worker->look_due_ms = notif_monotonic_ms() + LOOK_MS;
+		notif_worker_wake(worker, NOTIF_WORKER_UPKEEP, NOTIF_TIER_NONE);
+	}
 }
 
 void

@@ -61,6 +61,8 @@ typedef struct NotifWorker
 	int64		stop_deadline_ms;
 	int64		pause_until_ms;
 	int			errors_in_a_row;
+	int			commits;		/* since it called upkeep */
+	int64		look_due_ms;	/* when it may call again */
 } NotifWorker;
 
 /*

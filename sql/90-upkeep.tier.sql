@@ -90,17 +90,43 @@ $$;
 COMMENT ON FUNCTION notif_private.empty_slot_@TIER@(bigint) IS
 	'Empties the slots that this turn would use. false: something there is in use or not finished; nothing is lost by trying later. Attempts that no lane has claimed stay, and their slot is used as it is.';
 
+-- notif.state sums the tally: what lies in slots that are not in use any more is
+-- drawn together at once, not only when they are wanted again.
+CREATE FUNCTION notif_private.fold_tally_@TIER@(p_turn bigint) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' SET jit = off AS $$
+DECLARE
+	child	regclass;
+BEGIN
+	FOR slot IN 0 .. 3 LOOP
+		child := format('notif_private.tally_@TIER@_%s', slot)::regclass;
+		CONTINUE WHEN slot = p_turn % 4 OR pg_relation_size(child) = 0;
+		BEGIN
+			EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', child);
+		EXCEPTION WHEN lock_not_available THEN
+			CONTINUE;
+		END;
+		EXECUTE format('INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
+			SELECT $1, t.lane, t.state, sum(t.n) FROM %s t GROUP BY t.lane, t.state HAVING sum(t.n) <> 0', child)
+			USING p_turn % 4;
+		EXECUTE format('TRUNCATE %s', child);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION notif_private.fold_tally_@TIER@(bigint) IS
+	'Folds the slots of the tally that this turn does not use into the one it does. What is locked is left for later.';
+
 -- Turns the rings once the slots in use have grown and the next ones are empty.
 CREATE FUNCTION notif_private.turn_rings_@TIER@(p_bytes bigint) RETURNS boolean
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_turn	constant bigint := notif_private.turn_@TIER@();
 BEGIN
+	PERFORM notif_private.fold_tally_@TIER@(v_turn);
 	IF greatest(pg_relation_size(format('notif_private.outbox_@TIER@_%s', v_turn % 8)::regclass),
 				pg_relation_size(format('notif_private.cursor_@TIER@_%s', v_turn % 4)::regclass),
 				pg_total_relation_size(format('notif_private.flight_@TIER@_%s', v_turn % 4)::regclass),
 				-- folded early: notif.state sums it
-				pg_relation_size(format('notif_private.tally_@TIER@_%s', v_turn % 4)::regclass) * 64) < p_bytes THEN
+				pg_relation_size(format('notif_private.tally_@TIER@_%s', v_turn % 4)::regclass) * 128) < p_bytes THEN
 		RETURN false;
 	END IF;
 	IF NOT notif_private.empty_slot_@TIER@(v_turn + 1) THEN
@@ -108,6 +134,7 @@ BEGIN
 	END IF;
 	INSERT INTO notif_private.turn_@TIER@ (turn) VALUES (v_turn + 1);
 	DELETE FROM notif_private.turn_@TIER@ t WHERE t.turn < v_turn - 8;
+	-- The slot just left may still be written to; the next look folds it.
 	RETURN true;
 END
 $$;
