@@ -99,8 +99,10 @@ DECLARE
 BEGIN
 	FOR slot IN 0 .. 3 LOOP
 		child := format('notif_private.tally_@TIER@_%s', slot)::regclass;
-		CONTINUE WHEN slot = p_turn % 4 OR pg_relation_size(child) = 0;
+		CONTINUE WHEN slot = p_turn % 4;
 		BEGIN
+			-- looking at its size takes a lock, too
+			CONTINUE WHEN pg_relation_size(child) = 0;
 			EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', child);
 		EXCEPTION WHEN lock_not_available THEN
 			CONTINUE;
