@@ -15,6 +15,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "../src/fault.h"
 #include "../src/ids.h"
 #include "dispatcher.h"
 
@@ -225,15 +226,17 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 	args[2] = Int64GetDatum(worker->incarnation);
 	args[3] = Int64GetDatum(flight_id);
 	args[4] = BoolGetDatum(due);
-	d->claim_committed = false;
 	rows = notif_spi_run(&claim, args, NULL, 0);
 	if (rows.count > 0)
 		batch = notif_spi_int32(&rows, 0, 1, NULL);
 
 	taken = claim_take(d, lane, flight_id, &rows);
+	if (taken.n > 0)
+		NOTIF_FAULT(K2);
 	/* Before the first byte, and whatever the role's synchronous_commit is. */
 	notif_worker_commit(worker, taken.n > 0);
-	d->claim_committed = true;
+	if (taken.n > 0)
+		NOTIF_FAULT(K3);
 	/* taken from the schedule, or deferred into it: look for the next anew */
 	lane->due_unknown |= due || taken.n < (uint64) batch;
 	claim_send(d, &taken);
@@ -269,7 +272,6 @@ claim_fly(Dispatcher *d, Lane *lane, Datum attempts, Datum lanes)
 	args[2] = lanes;
 	args[3] = Int64GetDatum(worker->incarnation);
 	args[4] = Int64GetDatum(flight_id);
-	d->claim_committed = false;
 	rows = notif_spi_run(&fly, args, NULL, 0);
 	if (rows.count > 0)
 		batch = notif_spi_int32(&rows, 0, 1, NULL);
@@ -286,7 +288,6 @@ claim_flown(Dispatcher *d)
 	List	   *flown = d->flown;
 	ListCell   *cell;
 
-	d->claim_committed = true;
 	d->flown = NIL;
 	foreach(cell, flown)
 		claim_send(d, lfirst(cell));

@@ -20,6 +20,7 @@
 
 #include <openssl/crypto.h>
 
+#include "../src/fault.h"
 #include "../src/ids.h"
 #include "../src/settings.h"
 #include "dispatcher.h"
@@ -358,6 +359,45 @@ dispatcher_wait_ms(Dispatcher *d)
 	return d->in_flight == 0 && wait >= NOTIF_MAX_SLEEP_MS ? NOTIF_IDLE : wait;
 }
 
+/* Something new was submitted, and the kernel has all that is open. */
+#ifdef NOTIF_FAULTS
+static void
+dispatcher_fault_sent(Dispatcher *d)
+{
+	static uint64 seen = 0;
+	uint64		submitted = pg_atomic_read_u64(&d->worker->slot->counters[NOTIF_COUNT_SENT]);
+	int			open = 0;
+	dlist_iter	it;
+
+	if (submitted == seen)
+		return;
+	dlist_foreach(it, &d->sessions)
+	{
+		Session    *session = dlist_container(Session, node, it.cur);
+		NotifH2PoolStats stats = {0};
+
+		if (session->pool != NULL)
+			notif_h2_pool_stats(session->pool, &stats);
+		if (stats.unsent > 0 || stats.queued > 0)
+			return;
+		open += stats.in_flight;
+	}
+	if (open == 0)
+		return;
+	seen = submitted;
+	NOTIF_FAULT(K4);
+}
+#endif
+
+static void
+dispatcher_step(Dispatcher *d)
+{
+	notif_loop_step(d->loop, STEP_US);
+#ifdef NOTIF_FAULTS
+	dispatcher_fault_sent(d);
+#endif
+}
+
 /* Claims what there is room for, sends it, and only then looks further ahead. */
 static void
 dispatcher_claim_lanes(Dispatcher *d)
@@ -380,7 +420,7 @@ dispatcher_claim_lanes(Dispatcher *d)
 	}
 	if (!claimed)
 		return;
-	notif_loop_step(d->loop, STEP_US);
+	dispatcher_step(d);
 	dlist_foreach(it, &d->lanes)
 	{
 		Lane	   *lane = dlist_container(Lane, node, it.cur);
@@ -398,11 +438,11 @@ dispatcher_work(NotifWorker *worker, void *arg)
 	long		routing = NOTIF_IDLE;
 	long		wait;
 
-	notif_loop_step(d->loop, STEP_US);
+	dispatcher_step(d);
 	if (worker->stopping)
 		order_give_back(d);
 	else if (order_serve(d))
-		notif_loop_step(d->loop, STEP_US);
+		dispatcher_step(d);
 
 	dlist_foreach(it, &d->lanes)
 	{
@@ -419,7 +459,7 @@ dispatcher_work(NotifWorker *worker, void *arg)
 		if (d->router != NULL)
 		{
 			routing = fused_turn(d);
-			notif_loop_step(d->loop, STEP_US);
+			dispatcher_step(d);
 		}
 		if (d->router != NULL ? router_has_filed(d->router) : worker->woken)
 		{
@@ -469,11 +509,15 @@ dispatcher_after_error(NotifWorker *worker, void *arg)
 {
 	Dispatcher *d = arg;
 
+	/* raised after the commit: recorded again it would be there twice */
+	if (d->recording != NULL && notif_spi_committed())
+		dispatcher_recorded(d);
+	d->recording = NULL;
 	while (!dlist_is_empty(&d->claimed))
 	{
 		Attempt    *a = dlist_container(Attempt, node, dlist_pop_head_node(&d->claimed));
 
-		if (d->claim_committed)
+		if (notif_spi_committed())
 			attempt_done(d, a, "not_sent", "worker_error");
 		else
 			attempt_free(d, a);

@@ -148,8 +148,12 @@ struct Dispatcher
 
 	/* claimed and not yet handed to the network: an ERROR returns them */
 	dlist_head	claimed;
-	bool		claim_committed;
 	List	   *flown;			/* claim.c: batches of a claim_fly */
+
+	/* whose outcomes are being recorded, and how many of its oldest; an ERROR
+	 * after the commit finds here what is done with */
+	Lane	   *recording;
+	int			n_recording;
 
 	/* ordered attempts that are claimed and wait for their turn: order.c */
 	HTAB	   *queues;			/* of endpoints that have one in the air */
@@ -210,6 +214,8 @@ extern void order_give_back(Dispatcher *d);
 
 /* record.c: writes outcomes of a lane, the oldest that are done. Raises. */
 extern void dispatcher_record(Dispatcher *d, Lane *lane);
+/* Forgets what is being recorded: its outcomes have committed. */
+extern void dispatcher_recorded(Dispatcher *d);
 extern void dispatcher_recover(Dispatcher *d);
 /* The type notif_private.attempt, looked up anew: the extension may be another. */
 extern Oid	notif_attempt_type(void);

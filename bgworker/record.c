@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
+#include "../src/fault.h"
 #include "../src/ids.h"
 #include "dispatcher.h"
 
@@ -142,7 +143,10 @@ dispatcher_record(Dispatcher *d, Lane *lane)
 	dlist_iter	it;
 	int			i = 0;
 
-	if (lane->n_done == 0 || !notif_worker_begin(worker, "notif: recording"))
+	if (lane->n_done == 0)
+		return;
+	NOTIF_FAULT(K5);
+	if (!notif_worker_begin(worker, "notif: recording"))
 		return;
 	n = record_size(lane, &provider);
 	stmt = record_statement(d);
@@ -188,13 +192,25 @@ dispatcher_record(Dispatcher *d, Lane *lane)
 	next_due = notif_spi_timestamptz(&rows, 0, 2, &isnull);
 	if (!isnull && next_due < lane->next_due)
 		lane->next_due = next_due;
+	NOTIF_FAULT(K6);
+	d->recording = lane;
+	d->n_recording = n;
 	notif_worker_commit(worker, hold);
+	NOTIF_FAULT(K7);
+	dispatcher_recorded(d);
+}
 
-	notif_worker_count(worker, NOTIF_COUNT_RECORDED, n);
-	for (i = 0; i < n; i++)
+void
+dispatcher_recorded(Dispatcher *d)
+{
+	Lane	   *lane = d->recording;
+
+	notif_worker_count(d->worker, NOTIF_COUNT_RECORDED, d->n_recording);
+	for (int i = 0; i < d->n_recording; i++)
 		attempt_free(d, dlist_container(Attempt, node, dlist_pop_head_node(&lane->done)));
-	lane->n_done -= n;
-	d->n_done -= n;
+	lane->n_done -= d->n_recording;
+	d->n_done -= d->n_recording;
+	d->recording = NULL;
 }
 
 void

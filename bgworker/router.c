@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "nodes/pg_list.h"
 
+#include "../src/fault.h"
 #include "../src/settings.h"
 #include "router.h"
 
@@ -113,7 +114,13 @@ router_step_window(NotifWorker *worker, Router *router, const RouterDirect *dire
 		durable = direct->fly(direct->arg, batch, notif_spi_datum(&rows, 0, 7, &none));
 		flown = true;
 	}
+	if (!idle)
+		NOTIF_FAULT(K1);
+	if (durable)
+		NOTIF_FAULT(K2);
 	notif_worker_commit(worker, durable);
+	if (durable)
+		NOTIF_FAULT(K3);
 	notif_worker_count(worker, NOTIF_COUNT_ROUTED, attempts);
 	if (flown)
 		direct->flown(direct->arg);
@@ -147,6 +154,7 @@ router_step_expansion(NotifWorker *worker, Router *router)
 	done = notif_spi_bool(&rows, 0, 2, NULL);
 	router->paused = notif_spi_bool(&rows, 0, 4, NULL);
 	router_add(worker, router, &rows, 0, 3);
+	NOTIF_FAULT(K1);
 	notif_worker_commit(worker, false);
 	notif_worker_count(worker, NOTIF_COUNT_ROUTED, attempts);
 	if (attempts > 0)

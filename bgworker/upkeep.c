@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "../src/fault.h"
 #include "../src/settings.h"
 #include "worker.h"
 
@@ -132,6 +133,8 @@ upkeep_work(NotifWorker *worker, void *arg)
 		next_ms = Min(next_ms, notif_spi_int32(&rows, 0, 2, NULL));
 		parent = notif_spi_text(&rows, 0, 3, worker->turn);
 		child = notif_spi_text(&rows, 0, 4, worker->turn);
+		if (notif_spi_bool(&rows, 0, 1, NULL) || child != NULL)
+			NOTIF_FAULT(K8a);
 		notif_worker_commit(worker, false);
 		if (child != NULL && !upkeep_detach(worker, parent, child))
 			return 0;
@@ -220,6 +223,7 @@ upkeep_detach(NotifWorker *worker, const char *parent, const char *child)
 	if (!upkeep_finish_shells(worker))
 		return false;
 	upkeep_alter(worker, parent, child, false);
+	NOTIF_FAULT(K8b);
 	return upkeep_drop(worker, child);
 }
 

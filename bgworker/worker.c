@@ -55,6 +55,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "../src/fault.h"
 #include "../src/settings.h"
 #include "../src/wake.h"
 #include "worker.h"
@@ -137,6 +138,7 @@ notif_worker_main(Datum arg)
 
 	if (!worker_attach(arg, false))
 		proc_exit(0);
+	NOTIF_FAULT_WORKER(me.kind, me.tier);
 	on_shmem_exit(worker_detach, (Datum) 0);
 
 	context.callback = worker_describe;
@@ -160,6 +162,7 @@ notif_worker_main(Datum arg)
 
 	PG_TRY();
 	{
+		NOTIF_FAULT(K9b);
 		worker_run();
 	}
 	PG_CATCH();

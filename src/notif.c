@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 
+#include "fault.h"
 #include "notif.h"
 #include "settings.h"
 #include "shmem.h"
@@ -33,6 +34,7 @@ _PG_init(void)
 	if (IsBinaryUpgrade)
 		return;
 
+	NOTIF_FAULT_INIT();
 	notif_settings_define();
 
 	if (!process_shared_preload_libraries_in_progress)

@@ -34,6 +34,7 @@
 static uint64 spi_generation = 1;
 
 static bool spi_open = false;
+static bool spi_committed = false;
 static MemoryContext spi_caller = NULL;
 
 static void spi_close(void);
@@ -46,6 +47,7 @@ notif_spi_begin(const char *label, int timeout_ms)
 {
 	/* an ERROR may have ended the previous transaction without coming by */
 	spi_open = false;
+	spi_committed = false;
 	spi_caller = CurrentMemoryContext;
 
 	SetCurrentStatementStartTimestamp();
@@ -73,6 +75,7 @@ notif_spi_commit(bool durable)
 		SetConfigOption("synchronous_commit", durable ? "on" : "off",
 						PGC_USERSET, PGC_S_OVERRIDE);
 	CommitTransactionCommand();
+	spi_committed = true;
 	MemoryContextSwitchTo(spi_caller);
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -87,6 +90,12 @@ notif_spi_rollback(void)
 	MemoryContextSwitchTo(spi_caller);
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+bool
+notif_spi_committed(void)
+{
+	return spi_committed;
 }
 
 bool

@@ -67,6 +67,12 @@ extern void notif_spi_commit(bool durable);
 /* Rolls back what notif_spi_begin opened; for "nothing to do". */
 extern void notif_spi_rollback(void);
 
+/*
+ * Whether the transaction that was opened last has committed: what an ERROR that
+ * comes after it, from statistics say, must not undo in memory.
+ */
+extern bool notif_spi_committed(void);
+
 /* True between notif_spi_begin and commit or rollback. */
 extern bool notif_spi_active(void);
 

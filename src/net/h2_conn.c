@@ -96,6 +96,7 @@ notif_h2_conn_view(const NotifH2Conn *conn, NotifH2ConnView *view)
 	view->idle_since_us = conn->idle_since_us;
 	view->bytes_in = conn->link != NULL ? notif_tls_bytes_in(conn->link) : conn->bytes_in;
 	view->bytes_out = conn->link != NULL ? notif_tls_bytes_out(conn->link) : conn->bytes_out;
+	view->unsent = conn->out_tail - conn->out_head + (size_t) (conn->owed > 0 ? conn->owed : 0);
 	view->error = conn->error;
 	view->detail = conn->detail;
 }

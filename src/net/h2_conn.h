@@ -79,6 +79,7 @@ typedef struct NotifH2ConnView
 	int64_t		idle_since_us;	/* when its last stream closed */
 	uint64_t	bytes_in;
 	uint64_t	bytes_out;
+	size_t		unsent;			/* granted and not yet taken by the socket */
 	NotifNetError error;		/* why it is CLOSED; NONE: orderly, by us */
 	const char *detail;			/* the same as a line; GOAWAY's reason */
 } NotifH2ConnView;

@@ -222,6 +222,8 @@ notif_h2_pool_stats(const NotifH2Pool *pool, NotifH2PoolStats *stats)
 		notif_h2_conn_view(pool->slots[i].conn, &view);
 		stats->bytes_out += view.bytes_out;
 		stats->bytes_in += view.bytes_in;
+		if (view.state == NOTIF_H2_OPENED)
+			stats->unsent += view.unsent;
 	}
 	memcpy(stats->last_error, pool->last_error, sizeof(stats->last_error));
 }

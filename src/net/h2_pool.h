@@ -84,6 +84,8 @@ typedef struct NotifH2PoolStats
 	int			draining;		/* after GOAWAY or retire, streams still open */
 	int			in_flight;		/* streams open */
 	int			queued;			/* submitted, no stream yet */
+	size_t		unsent;			/* bytes of open streams that the kernel has not
+								 * taken */
 	uint64_t	opened;			/* connections ever opened */
 	uint64_t	failed;			/* connection attempts that failed */
 	uint64_t	goaways;

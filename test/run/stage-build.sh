@@ -15,6 +15,8 @@ run() {
     fi
 }
 run -j"$(nproc)" all ${FAULTS:+FAULTS="$FAULTS"}
+# both libraries, for the test that compares them
+cp notif.so "build/notif${FAULTS:+-faults}.so"
 run install ${FAULTS:+FAULTS="$FAULTS"} DESTDIR="$NOTIF_STAGE/pg"
 if [ -e test/sandbox/Makefile ]; then
     run -j"$(nproc)" sandbox

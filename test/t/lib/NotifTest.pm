@@ -18,7 +18,8 @@ use Time::HiRes qw(time);
 use Exporter 'import';
 
 our @EXPORT = qw(new_shop new_cluster new_sandbox define_shop one_value token people
-  wait_true wait_idle wait_running wait_parked check_ledger balanced state_of no_crash);
+  wait_true wait_idle wait_running wait_parked check_ledger balanced state_of no_crash
+  fault_points fault wait_fault crashes);
 
 use constant WORKERS => 6;
 
@@ -331,6 +332,57 @@ sub wait_parked
 	return $ok;
 }
 
+# ---- fault points (src/fault.h) ----------------------------------------------------------
+
+# Declares the functions of the library's fault points, which are no part of the
+# extension.
+sub fault_points
+{
+	my ($node, $db) = @_;
+
+	$node->safe_psql($db // 'shop', <<'EOS');
+CREATE SCHEMA notif_fault;
+CREATE FUNCTION notif_fault.set(name text, action text, nth integer DEFAULT 1, times integer DEFAULT 1,
+	kind text DEFAULT NULL, tier text DEFAULT NULL) RETURNS void LANGUAGE c AS '$libdir/notif', 'notif_fault_set';
+CREATE FUNCTION notif_fault.reset() RETURNS void LANGUAGE c AS '$libdir/notif', 'notif_fault_reset';
+CREATE FUNCTION notif_fault.passed(name text, OUT passed bigint, OUT fired bigint, OUT waiting bigint)
+	LANGUAGE c STRICT AS '$libdir/notif', 'notif_fault_passed';
+CREATE FUNCTION notif_fault.key(name text) RETURNS integer LANGUAGE c STRICT AS '$libdir/notif', 'notif_fault_key';
+CREATE FUNCTION notif_fault.hold(name text) RETURNS void LANGUAGE sql
+	AS 'SELECT pg_advisory_lock(1852206196, notif_fault.key(name))';
+CREATE FUNCTION notif_fault.release(name text) RETURNS boolean LANGUAGE sql
+	AS 'SELECT pg_advisory_unlock(1852206196, notif_fault.key(name))';
+EOS
+	return;
+}
+
+# fault($node, 'K3', 'die', tier => 'bulk'); %opts: nth, times, kind, tier.
+sub fault
+{
+	my ($node, $name, $action, %opts) = @_;
+	my $more = join '', map { ", $_ => '$opts{$_}'" } sort keys %opts;
+
+	$node->safe_psql('shop', "SELECT notif_fault.set('$name', '$action'$more)");
+	return;
+}
+
+# Until the point has acted so often.
+sub wait_fault
+{
+	my ($node, $name, $times) = @_;
+	$times //= 1;
+
+	return wait_true($node, "SELECT fired >= $times FROM notif_fault.passed('$name')");
+}
+
+# How often a process of the server was killed.
+sub crashes
+{
+	my ($node) = @_;
+
+	return scalar(() = slurp_file($node->logfile) =~ /was terminated by signal 9/g);
+}
+
 # ---- verdicts ------------------------------------------------------------------------
 
 # The tally's equation, for each tier, and against the rows.
@@ -344,19 +396,49 @@ sub balanced
 	return;
 }
 
-# An attempt is unknown if bytes left and no answer came: whatever it led to.
-my $export = <<'EOS';
-SELECT d.delivery, d.state, x.unknown, c.on_unknown, d.event
-FROM (SELECT DISTINCT ON (o.delivery) o.delivery, o.state, o.event, o.type_id, o.terminal
-	  FROM notif_private.outcome o WHERE o.endpoint IS NOT NULL ORDER BY o.delivery, o.attempt DESC) d
+# Attempts that wait in the queues of a tier or are in a flight without an outcome.
+sub waiting
+{
+	my ($tier) = @_;
+
+	return <<"EOS";
+SELECT o.delivery, o.event, o.type_id FROM notif_private.outbox_$tier o
+LEFT JOIN (SELECT DISTINCT ON (c.lane) c.* FROM notif_private.cursor_$tier c WHERE c.role = 2 ORDER BY c.lane, c.seq DESC) c USING (lane)
+WHERE o.incarnation = notif_private.current_incarnation()
+  AND NOT notif_private.passed(o.xid, o.delivery, c.s_from, c.s_to, c.xid, c.id)
+UNION ALL
+SELECT s.delivery, s.event, s.type_id FROM notif_private.schedule_$tier s
+LEFT JOIN (SELECT DISTINCT ON (c.lane) c.* FROM notif_private.cursor_$tier c WHERE c.role = 3 ORDER BY c.lane, c.seq DESC) c USING (lane)
+WHERE (s.due_at, s.delivery) > (coalesce(c.due, '-infinity'), coalesce(c.id, '00000000-0000-0000-0000-000000000000'))
+UNION ALL
+SELECT a.delivery, a.event, a.type_id FROM notif_private.flight_$tier f CROSS JOIN LATERAL unnest(f.attempts) a
+WHERE NOT f.closed
+  AND NOT EXISTS (SELECT FROM notif_private.flight_$tier c WHERE c.worker = f.worker AND c.flight = f.flight AND c.closed)
+  AND NOT EXISTS (SELECT FROM notif_private.outcome o WHERE o.delivery = a.delivery AND o.attempt = a.attempt)
+EOS
+}
+
+# Every delivery there is, decided or not.  An attempt is unknown if bytes left
+# and no answer came: whatever it led to.
+my $waiting = join "UNION ALL\n", map { waiting($_) } qw(critical standard bulk);
+my $export = <<"EOS";
+SELECT d.delivery, CASE WHEN w.delivery IS NOT NULL THEN 'open' ELSE d.state END, d.unknown, c.on_unknown, d.event
+FROM (SELECT x.delivery, (array_agg(x.state ORDER BY x.attempt DESC))[1] AS state, sum(x.unknown) AS unknown,
+			 (array_agg(x.event))[1] AS event, (array_agg(x.type_id))[1] AS type_id
+	  FROM (SELECT o.delivery, o.attempt, o.state::text, o.event, o.type_id,
+				   (o.state IN ('unknown', 'held') OR o.reason = 'worker_lost'
+					OR (o.state = 'failed' AND o.status IS NULL AND o.reason LIKE 'retries_exhausted:%')
+					OR (o.state = 'expired' AND o.status IS NULL AND o.flight IS NOT NULL))::integer AS unknown
+			FROM notif_private.outcome o WHERE o.endpoint IS NOT NULL
+			UNION ALL
+			SELECT q.delivery, 0, 'open', q.event, q.type_id, 0 FROM waiting q) x
+	  GROUP BY x.delivery) d
 JOIN notif_private.type t ON t.id = d.type_id
 JOIN notif_private.category c ON c.name = t.category
-CROSS JOIN LATERAL (
-	SELECT count(*) FILTER (WHERE o.state IN ('unknown', 'held') OR o.reason = 'worker_lost'
-							OR (o.state = 'failed' AND o.status IS NULL AND o.reason LIKE 'retries_exhausted:%')
-							OR (o.state = 'expired' AND o.status IS NULL AND o.flight IS NOT NULL)) AS unknown
-	FROM notif_private.outcome o WHERE o.delivery = d.delivery) x
+LEFT JOIN (SELECT DISTINCT delivery FROM waiting) w ON w.delivery = d.delivery
 EOS
+my $events = q{SELECT e.id, count(o.delivery) FROM notif_private.event e
+LEFT JOIN notif_private.outcome o ON o.event = e.id AND o.endpoint IS NULL WHERE e.kind = 0 GROUP BY e.id};
 
 # Runs the checker: (whether it was content, {attempted => ..., lost => ...}).
 # Of several sandboxes (an array) the ledgers count together.
@@ -364,15 +446,22 @@ sub check_ledger
 {
 	my ($node, $sandbox, $producer) = @_;
 	my @sandboxes = ref $sandbox eq 'ARRAY' ? @$sandbox : ($sandbox);
-	my $file = "$sandboxes[0]{dir}/deliveries";
+	my @files = map { "$sandboxes[0]{dir}/$_" } qw(deliveries events);
 
 	$_->count for @sandboxes;
-	open my $out, '>', $file or die "$file: $!";
-	print $out $node->safe_psql('shop', "COPY ($export) TO STDOUT"), "\n";
-	close $out;
-	truncate $file, 0 if -s $file == 1;
+	# one snapshot for both
+	my $text = $node->safe_psql('shop', "BEGIN ISOLATION LEVEL REPEATABLE READ;\n"
+		  . "COPY (WITH waiting AS MATERIALIZED ($waiting) $export) TO STDOUT;\n\\echo ==\nCOPY ($events) TO STDOUT;\nCOMMIT");
+	my @texts = split /^==$/m, $text;
+	for my $i (0, 1)
+	{
+		$texts[$i] =~ s/\A\n+|\n+\z//g;
+		open my $out, '>', $files[$i] or die "$files[$i]: $!";
+		print $out $texts[$i], $texts[$i] ne '' ? "\n" : '';
+		close $out;
+	}
 	my ($stdout, $stderr) = ('', '');
-	my $ok = IPC::Run::run([ 'python3', 'test/sandbox/check_ledger.py', join(':', map { "$_->{dir}/ledger.tsv" } @sandboxes), $file,
+	my $ok = IPC::Run::run([ 'python3', 'test/sandbox/check_ledger.py', join(':', map { "$_->{dir}/ledger.tsv" } @sandboxes), $files[0], '--events', $files[1],
 			defined $producer ? ('--producer', $producer) : () ], '>', \$stdout, '2>', \$stderr);
 	my %totals = $stdout =~ /(\w+) (\d+)/g;
 
