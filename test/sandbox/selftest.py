@@ -572,19 +572,24 @@ def check_checker(tests):
             (ids[2], "suppressed", 0, "retry"), (ids[3], "held", 1, "hold")]
     seen = [ids[0], ids[1], ids[1], ids[3]]
 
-    def run(name, deliveries, ledger, want, producer=None):
+    def run(name, deliveries, ledger, want, producer=None, events=None, collapse="-"):
         with tempfile.TemporaryDirectory() as tmp:
-            paths = [os.path.join(tmp, n) for n in ("ledger", "deliveries", "producer")]
+            paths = [os.path.join(tmp, n) for n in ("ledger", "deliveries", "producer", "events")]
             with open(paths[0], "w") as file:
-                file.writelines("1\t1\t%d\t%s\t%s\n" % (2 * n + 1, i, "\t".join(["-"] * 7))
+                file.writelines("1\t1\t%d\t%s\t%s\n" % (2 * n + 1, i, "\t".join(
+                    ["-", "-", "-", collapse % n if "%" in collapse else collapse, "200", "2", "-"]))
                                 for n, i in enumerate(ledger))
             with open(paths[1], "w") as file:
-                file.writelines("%s\t%s\t%d\t%s\n" % row for row in deliveries)
+                file.writelines("\t".join(str(c) for c in row) + "\n" for row in deliveries)
             command = [sys.executable, os.path.join(here, "check_ledger.py")] + paths[:2]
             if producer is not None:
                 with open(paths[2], "w") as file:
                     file.writelines(i + "\n" for i in producer)
                 command += ["--producer", paths[2]]
+            if events is not None:
+                with open(paths[3], "w") as file:
+                    file.writelines("%s\t%d\n" % row for row in events)
+                command += ["--events", paths[3]]
             done = subprocess.run(command, capture_output=True, text=True)
             tests.check("checker: " + name, (done.stdout.strip(), done.returncode), want)
 
@@ -599,6 +604,19 @@ def check_checker(tests):
     run("excess duplicate", good, seen + [ids[0]], (line % (4, 4, 3, 0, 2, 0, 2, 1), 1))
     run("hold twice", good, [ids[0], ids[1], ids[3], ids[3]],
         (line % (4, 4, 3, 0, 1, 0, 2, 1), 1))
+    run("sent again as something else", good, seen, (line % (4, 4, 3, 0, 1, 0, 2, 1), 1), collapse="c%d")
+
+    # the same with events: two deliveries of one, a third event without an audience
+    deliveries = [good[0] + ("e0",), good[1] + ("e0",), good[3] + ("e1",)]
+    events = [("e0", 0), ("e1", 0), ("e2", 1)]
+    run("events", deliveries, seen, (line % (3, 3, 3, 0, 1, 0, 2, 1), 0), ["e0", "e1", "e2"], events)
+    run("an event without a trace", deliveries, seen, (line % (3, 3, 3, 1, 1, 0, 2, 1), 1), None,
+        events[:2] + [("e2", 0)])
+    run("one of two deliveries still open", [deliveries[0], (ids[1], "open", 1, "retry", "e0"), deliveries[2]],
+        seen, (line % (3, 2, 3, 1, 1, 0, 2, 1), 1), ["e0", "e1"], events[:2])
+    run("a delivery without its event", deliveries, seen, (line % (3, 3, 3, 0, 1, 1, 2, 1), 1), None, events[:1])
+    run("acknowledged and rolled back", deliveries, seen, (line % (3, 3, 3, 1, 1, 0, 2, 1), 1),
+        ["e0", "e1", "e9"], events[:2])
 
 
 def main():
