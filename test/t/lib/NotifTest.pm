@@ -426,9 +426,9 @@ SELECT d.delivery, CASE WHEN w.delivery IS NOT NULL THEN 'open' ELSE d.state END
 FROM (SELECT x.delivery, (array_agg(x.state ORDER BY x.attempt DESC))[1] AS state, sum(x.unknown) AS unknown,
 			 (array_agg(x.event))[1] AS event, (array_agg(x.type_id))[1] AS type_id
 	  FROM (SELECT o.delivery, o.attempt, o.state::text, o.event, o.type_id,
-				   (o.state IN ('unknown', 'held') OR o.reason = 'worker_lost'
+				   coalesce(o.state IN ('unknown', 'held') OR o.reason = 'worker_lost'
 					OR (o.state = 'failed' AND o.status IS NULL AND o.reason LIKE 'retries_exhausted:%')
-					OR (o.state = 'expired' AND o.status IS NULL AND o.flight IS NOT NULL))::integer AS unknown
+					OR (o.state = 'expired' AND o.status IS NULL AND o.flight IS NOT NULL), false)::integer AS unknown
 			FROM notif_private.outcome o WHERE o.endpoint IS NOT NULL
 			UNION ALL
 			SELECT q.delivery, 0, 'open', q.event, q.type_id, 0 FROM waiting q) x
