@@ -200,6 +200,9 @@ demo:
 bench:
 	@test/run/install-deps.sh >&2 && ONLY='$(ONLY)' test/run/as-user.sh test/bench/run.sh
 
+chaos:
+	@test/run/install-deps.sh >&2 && ITER='$(ITER)' SEED='$(SEED)' test/run/as-user.sh test/run/chaos.sh
+
 help:
 	@echo 'make              build (needs pg_config; FAULTS=1 adds fault points)'
 	@echo 'make install      install into the server of pg_config'
@@ -208,6 +211,7 @@ help:
 	@echo 'make demo         a throw-away cluster sends to the sandbox; KEEP=1 leaves it running'
 	@echo 'make bench        figures; ONLY=name runs one'
 	@echo 'make fuzz         every fuzzer for FUZZ_SECONDS (30) each'
+	@echo 'make chaos        ITER=20 deaths of workers and server under load, and what the checker says'
 	@echo 'make sandbox      the provider stand-in alone'
 	@echo 'make clean'
 
@@ -215,5 +219,5 @@ clean: sandbox-clean
 sandbox-clean:
 	@if [ -e test/sandbox/Makefile ]; then $(MAKE) --no-print-directory -C test/sandbox clean; fi
 
-.PHONY: script plain sandbox-clean unit unit-build lint fuzz fuzz-build sandbox test regress isolation tap demo bench help FORCE
+.PHONY: script plain sandbox-clean unit unit-build lint fuzz fuzz-build sandbox test regress isolation tap demo bench chaos help FORCE
 FORCE:
