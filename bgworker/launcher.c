@@ -14,7 +14,8 @@
  * (worker_detach), with STOPPING in between when it was told to end.  Workers
  * outlive a launcher that dies: its successor finds them in their slots.  All
  * dynamic workers are registered as never to be restarted; restarting, with a
- * pause that doubles from 1 to 60 s, is done here.
+ * pause that doubles from 1 to 60 s, is done here.  So is holding back a worker whose
+ * starts crash the server (starts.c).
  *
  * While a DDL command holds a database (utility_hook.c), nothing is started in
  * it.
@@ -54,6 +55,7 @@
 #define RESTART_MAX_MS		60000
 #define EXHAUSTED_MS		5000	/* no worker slot: pause before the next try */
 #define LOST_MS				10000	/* registered by a launcher that is no more */
+#define TRIAL_MS			1000	/* somebody else is tried after his crashes */
 #define INSIST_MS			1000	/* beyond the grace: SIGTERM once more */
 
 /* What only this process needs of a slot.  Times: notif_monotonic_ms. */
@@ -62,6 +64,7 @@ typedef struct LauncherSlot
 	BackgroundWorkerHandle *handle; /* while STARTING, if we registered it */
 	int64		since_ms;		/* registered, told to end, or seen first */
 	int64		not_before_ms;	/* earliest next start */
+	int64		crashed_ms;		/* not before, because of crashes */
 	bool		seen_running;	/* its end has not been noted yet */
 	bool		insisted;		/* second SIGTERM is sent */
 	bool		exhausted;		/* the postmaster had no place for it */
@@ -75,6 +78,7 @@ static int	exhausted_slots = 0;	/* how many find no place: the first is logged *
 static void launcher_watch_recovery(void);
 static void launcher_detach(int code, Datum arg);
 static void launcher_take_databases(void);
+static void launcher_note_crashes(void);
 static int64 launcher_visit(int database, int64 now_ms);
 static int64 launcher_visit_slot(int database, int index, bool wanted, int64 now_ms);
 static int64 launcher_slot_stopped(int database, int index, bool wanted, int64 now_ms);
@@ -110,6 +114,8 @@ notif_launcher_main(Datum arg)
 	context = AllocSetContextCreate(TopMemoryContext, "notif launcher", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
 	launcher_take_databases();
+	notif_starts_load();
+	launcher_note_crashes();
 
 	while (!ShutdownRequestPending)
 	{
@@ -138,6 +144,7 @@ notif_launcher_main(Datum arg)
 
 			next_ms = Min(next_ms, due_ms);
 		}
+		notif_starts_keep();
 
 		MemoryContextReset(context);
 		launcher_wait(next_ms);
@@ -147,6 +154,7 @@ notif_launcher_main(Datum arg)
 	 * A launcher told to end while the server goes on is started anew and
 	 * finds the workers in their slots.
 	 */
+	notif_starts_forget();
 	proc_exit(1);
 }
 
@@ -247,6 +255,33 @@ launcher_take_databases(void)
 	LWLockRelease(notif_shared->lock);
 }
 
+/* Slots whose starts crashed the server more than once wait before the next one. */
+static void
+launcher_note_crashes(void)
+{
+	int64		now_ms = notif_monotonic_ms();
+
+	for (int d = 0; d < NOTIF_MAX_DATABASES; d++)
+	{
+		for (int i = 0; i < NOTIF_WORKERS_PER_DB; i++)
+		{
+			const NotifWorkerSlot *slot = &notif_shared->databases[d].workers[i];
+			int64		pause_ms = notif_starts_pause_ms(slot);
+
+			if (!notif_shared->databases[d].in_use || pause_ms == 0 || slot->state != NOTIF_STATE_STOPPED)
+				continue;
+			slots[d][i].crashed_ms = now_ms + pause_ms;
+			ereport(LOG,
+					errmsg("notif starts the %s worker (tier %s) of database \"%s\" in %d s only",
+						   notif_worker_kind_name(notif_worker_slot_kind(i)),
+						   notif_tier_name(notif_worker_slot_tier(i)),
+						   notif_shared->databases[d].name, (int) (pause_ms / 1000)),
+					errdetail("Its last %d starts ended in a crash of the server.", slot->crashes),
+					errhint("Set notif.dispatch to off and reload the server to keep routers and dispatchers from starting."));
+		}
+	}
+}
+
 /* One look at a database and its slots.  Returns when to look again. */
 static int64
 launcher_visit(int d, int64 now_ms)
@@ -285,7 +320,7 @@ launcher_visit(int d, int64 now_ms)
 			NotifWorkerSlot *slot = &database->workers[i];
 
 			slot->restarts = -1;
-			slot->failures = 0;
+			slot->failures = slot->crashes = 0;
 			slot->started_at = slot->stopped_at = slot->last_error_at = 0;
 			slot->last_error[0] = '\0';
 			for (int c = 0; c < NOTIF_COUNTERS; c++)
@@ -363,8 +398,14 @@ launcher_slot_stopped(int d, int i, bool wanted, int64 now_ms)
 	}
 	if (!wanted)
 		return now_ms + SLEEP_MS;
-	if (now_ms < mine->not_before_ms)
-		return mine->not_before_ms;
+	if (now_ms < Max(mine->not_before_ms, mine->crashed_ms))
+		return Max(mine->not_before_ms, mine->crashed_ms);
+	if (mine->crashed_ms > 0)
+	{
+		if (notif_starts_trial())
+			return now_ms + TRIAL_MS;
+		mine->crashed_ms = 0;
+	}
 
 	if (!launcher_register(d, i, &mine->handle))
 	{
@@ -429,6 +470,7 @@ launcher_slot_starting(int d, int i, bool wanted, int64 now_ms)
 	if (slot->state == NOTIF_STATE_STARTING)
 	{
 		slot->state = NOTIF_STATE_STOPPED;
+		slot->crashes = 0;
 		slot->incarnation = notif_next_incarnation();
 		if (wanted)
 			slot->failures++;
@@ -517,6 +559,9 @@ launcher_register(int d, int i, BackgroundWorkerHandle **handle)
 	memcpy(worker.bgw_extra, &incarnation, sizeof(incarnation));
 	worker.bgw_notify_pid = MyProcPid;
 
+	if (!probe)
+		notif_starts_begin(slot);
+
 	/* the slot first: the process may attach before we return */
 	LWLockAcquire(notif_shared->lock, LW_EXCLUSIVE);
 	slot->state = NOTIF_STATE_STARTING;
@@ -533,6 +578,7 @@ launcher_register(int d, int i, BackgroundWorkerHandle **handle)
 	*handle = NULL;
 	LWLockAcquire(notif_shared->lock, LW_EXCLUSIVE);
 	slot->state = NOTIF_STATE_STOPPED;
+	slot->crashes = 0;
 	LWLockRelease(notif_shared->lock);
 	return false;
 }

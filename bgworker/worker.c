@@ -78,6 +78,7 @@
 #define COMMITS_PER_LOOK		1000
 #define LOOK_MS					1000
 
+#define SETTLED_MS				3000	/* a start that lives so long is finished */
 #define PAUSE_FIRST_MS			1000
 #define PAUSE_MAX_MS			60000
 
@@ -121,6 +122,7 @@ static void worker_pin_settings(void);
 static void worker_describe(void *arg);
 static bool worker_may_go_on(NotifWorker *worker, const NotifWorkerOps *ops, void *arg);
 static long worker_turn(NotifWorker *worker, const NotifWorkerOps *ops, void *arg);
+static void worker_settle(NotifWorker *worker, const NotifWorkerOps *ops, void *arg, long wanted);
 static void worker_caught(NotifWorker *worker, const NotifWorkerOps *ops, void *arg);
 static void worker_note_error(NotifWorker *worker, const ErrorData *error);
 static void worker_wait(NotifWorker *worker, long timeout_ms);
@@ -348,6 +350,7 @@ worker_detach(int code, Datum arg)
 		}
 		else
 			me.slot->failures = 0;
+		me.slot->crashes = 0;
 		me.slot->state = NOTIF_STATE_STOPPED;
 		me.slot->pid = 0;
 		me.slot->stopped_at = GetCurrentTimestamp();
@@ -530,6 +533,8 @@ worker_turn(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
 		if (notif_spi_active())
 			elog(ERROR, "a turn of the %s left a transaction open",
 				 notif_worker_kind_name(worker->kind));
+		if (!worker->settled)
+			worker_settle(worker, ops, arg, wanted);
 	}
 
 	if (wanted == NOTIF_IDLE || wanted > NOTIF_MAX_SLEEP_MS)
@@ -541,6 +546,24 @@ worker_turn(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
 		wanted = Min(wanted, (long) Max(left, 0));
 	}
 	return wanted;
+}
+
+/*
+ * The start is finished (starts.c) once the worker has done what it found, or has
+ * been at it for a while.
+ */
+static void
+worker_settle(NotifWorker *worker, const NotifWorkerOps *ops, void *arg, long wanted)
+{
+	bool		rests = wanted != 0 && (ops->drained == NULL || ops->drained(worker, arg));
+
+	if (!rests && !TimestampDifferenceExceeds(worker->slot->started_at, GetCurrentTimestamp(), SETTLED_MS))
+		return;
+	worker->settled = true;
+	LWLockAcquire(notif_shared->lock, LW_EXCLUSIVE);
+	worker->slot->crashes = 0;
+	LWLockRelease(notif_shared->lock);
+	notif_nudge_launcher();
 }
 
 /* Second half of an ERROR: what a session does between two commands. */

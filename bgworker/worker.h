@@ -63,6 +63,7 @@ typedef struct NotifWorker
 	int			errors_in_a_row;
 	int			commits;		/* since it called upkeep */
 	int64		look_due_ms;	/* when it may call again */
+	bool		settled;
 } NotifWorker;
 
 /*
@@ -136,6 +137,19 @@ extern bool notif_worker_own(NotifWorker *worker, NotifWorkerKind kind, int shar
 /* Counters shown by notif_worker_status; by the owner of the slot only. */
 extern void notif_worker_count(NotifWorker *worker, NotifCounter counter, int64 n);
 extern void notif_worker_gauge(NotifWorker *worker, NotifCounter counter, int64 value);
+
+/*
+ * starts.c, for the launcher.  Load reads what earlier lives of the server left,
+ * once per life; begin counts a start before it is made; keep writes down what has
+ * changed; forget removes the file at an orderly end.  pause_ms is how long a slot
+ * rests because of its crashes, trial whether one of those is being tried now.
+ */
+extern void notif_starts_load(void);
+extern void notif_starts_begin(NotifWorkerSlot *slot);
+extern void notif_starts_keep(void);
+extern void notif_starts_forget(void);
+extern int64 notif_starts_pause_ms(const NotifWorkerSlot *slot);
+extern bool notif_starts_trial(void);
 
 /* Wakes another worker of this database, at once. */
 extern void notif_worker_wake(NotifWorker *worker, NotifWorkerKind kind, int tier);

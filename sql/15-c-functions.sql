@@ -84,7 +84,7 @@ COMMENT ON FUNCTION notif_private.rate_retry_at(bytea) IS 'When the next send wo
 
 CREATE FUNCTION notif_private.worker_status(
 	OUT database name, OUT kind text, OUT tier text, OUT pid integer, OUT state text,
-	OUT started_at timestamptz, OUT restarts integer, OUT last_error text, OUT last_error_at timestamptz,
+	OUT started_at timestamptz, OUT restarts integer, OUT crashes integer, OUT last_error text, OUT last_error_at timestamptz,
 	OUT heartbeat timestamptz, OUT turns bigint, OUT claimed bigint, OUT sent bigint,
 	OUT recorded bigint, OUT in_flight integer, OUT failing integer)
 	RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_worker_status';

@@ -95,6 +95,7 @@ PG_FUNCTION_INFO_V1(notif_fault_passed);
 PG_FUNCTION_INFO_V1(notif_fault_key);
 
 static void fault_wait(NotifFaultPoint point);
+static void fault_wait_ended(int code, Datum arg);
 static bool fault_row_acts(NotifFaultPoint point);
 
 /* ---- set-up ------------------------------------------------------------------ */
@@ -279,7 +280,8 @@ fault_wait(NotifFaultPoint point)
 	SpinLockAcquire(&row->mutex);
 	row->waiting++;
 	SpinLockRelease(&row->mutex);
-	PG_TRY();
+	/* FATAL, too: a worker may be told to end while it connects */
+	PG_ENSURE_ERROR_CLEANUP(fault_wait_ended, Int32GetDatum(point));
 	{
 		while (fault_row_acts(point) && !ShutdownRequestPending)
 		{
@@ -294,15 +296,20 @@ fault_wait(NotifFaultPoint point)
 			CHECK_FOR_INTERRUPTS();
 		}
 	}
-	PG_FINALLY();
-	{
-		SpinLockAcquire(&row->mutex);
-		row->waiting--;
-		SpinLockRelease(&row->mutex);
-		/* whatever set the latch meanwhile is still to be looked at */
-		SetLatch(MyLatch);
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(fault_wait_ended, Int32GetDatum(point));
+	fault_wait_ended(0, Int32GetDatum(point));
+}
+
+static void
+fault_wait_ended(int code, Datum arg)
+{
+	FaultRow   *row = &fault_rows[DatumGetInt32(arg)];
+
+	SpinLockAcquire(&row->mutex);
+	row->waiting--;
+	SpinLockRelease(&row->mutex);
+	/* whatever set the latch meanwhile is still to be looked at */
+	SetLatch(MyLatch);
 }
 
 /* False once the row was reset. */

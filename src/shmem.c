@@ -6,7 +6,7 @@
  * what is shown, so the SQL declaration may list any of them in any order):
  *
  *	notif_worker_status()	SETOF record: database, kind, tier, pid, state,
- *							incarnation, started_at, restarts, last_error,
+ *							incarnation, started_at, restarts, crashes, last_error,
  *							last_error_at, heartbeat, turns, wakeups,
  *							transactions, errors, claimed, routed, sent,
  *							recorded, in_flight, backlog, failing
@@ -500,6 +500,11 @@ shmem_worker_column(const void *row, const char *name, Datum *value)
 		*value = Int64GetDatum(Max(slot->restarts, 0));
 		return true;
 	}
+	if (strcmp(name, "crashes") == 0)
+	{
+		*value = Int32GetDatum(slot->crashes);
+		return true;
+	}
 	if (strcmp(name, "last_error") == 0)
 		return shmem_string(slot->last_error, value);
 	if (strcmp(name, "last_error_at") == 0)
@@ -572,6 +577,6 @@ shmem_state_text(const NotifDatabaseSlot *database, int index)
 		case NOTIF_DB_WAITING:
 			return "waiting for confirm_instance";
 		default:
-			return "stopped";
+			return database->workers[index].crashes > 1 ? "waiting after crashes" : "stopped";
 	}
 }

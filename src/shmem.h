@@ -81,6 +81,8 @@ typedef struct NotifWorkerSlot
 	TimestampTz last_error_at;
 	int64		restarts;		/* starts since server start, less one */
 	int			failures;		/* ends in a row that were not asked for */
+	int			crashes;		/* starts in a row that were not finished, the
+								 * running one included; see starts.c */
 	int			retry_ms;		/* after its last end the worker wants this
 								 * pause; launcher doubles it by failures */
 	char		last_error[NOTIF_LANE_ERROR];
@@ -132,6 +134,7 @@ typedef struct NotifShared
 								 * shared memory (server start or crash cycle) */
 	int			launcher_pid;	/* [L] */
 	bool		watched_standby;	/* [L] launcher saw this server as a standby */
+	bool		starts_loaded;	/* [L] crashes of earlier lives have been read */
 
 	pg_atomic_uint32 launcher_procno;	/* [A] UINT32_MAX: none */
 	pg_atomic_uint32 launcher_wake; /* [A] look at every database now */
