@@ -193,7 +193,8 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 {
 	static NotifStmt claim;
 	NotifWorker *worker = d->worker;
-	Datum		args[5];
+	bool		careful = lane->claim_failures >= NOTIF_CAREFUL_AFTER;
+	Datum		args[6];
 	bool		due = lane->due_unknown || lane->next_due <= notif_now();
 	NotifRows	rows;
 	ClaimBatch	taken;
@@ -203,14 +204,15 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 	if (claim.sql == NULL)
 	{
 		claim.sql = MemoryContextStrdup(worker->life,
-										psprintf("SELECT * FROM notif_private.worker_claim_%s($1, $2, $3, $4, $5)",
+										psprintf("SELECT * FROM notif_private.worker_claim_%s($1, $2, $3, $4, $5, $6)",
 												 notif_tier_name(worker->tier)));
-		claim.nargs = 5;
+		claim.nargs = 6;
 		claim.argtypes[0] = INT4OID;
 		claim.argtypes[1] = INT4OID;
 		claim.argtypes[2] = INT8OID;
 		claim.argtypes[3] = INT8OID;
 		claim.argtypes[4] = BOOLOID;
+		claim.argtypes[5] = BOOLOID;
 	}
 	if (!notif_worker_begin(worker, "notif: claiming"))
 		return false;
@@ -220,12 +222,16 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 		notif_worker_rollback(worker);
 		return true;
 	}
+	if (careful)
+		limit = Min(limit, NOTIF_CAREFUL_ROWS);
+	d->claiming = lane;
 	flight_id = d->next_flight++;
 	args[0] = Int32GetDatum(lane->id);
 	args[1] = Int32GetDatum(limit);
 	args[2] = Int64GetDatum(worker->incarnation);
 	args[3] = Int64GetDatum(flight_id);
 	args[4] = BoolGetDatum(due);
+	args[5] = BoolGetDatum(careful);
 	rows = notif_spi_run(&claim, args, NULL, 0);
 	if (rows.count > 0)
 		batch = notif_spi_int32(&rows, 0, 1, NULL);
@@ -235,12 +241,15 @@ dispatcher_claim(Dispatcher *d, Lane *lane, int limit)
 		NOTIF_FAULT(K2);
 	/* Before the first byte, and whatever the role's synchronous_commit is. */
 	notif_worker_commit(worker, taken.n > 0);
+	d->claiming = NULL;
+	lane->claim_failures = 0;
 	if (taken.n > 0)
 		NOTIF_FAULT(K3);
 	/* taken from the schedule, or deferred into it: look for the next anew */
 	lane->due_unknown |= due || taken.n < (uint64) batch;
 	claim_send(d, &taken);
-	return batch >= limit;
+	/* what was given up on is not in batch */
+	return careful || batch >= limit;
 }
 
 bool

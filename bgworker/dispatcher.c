@@ -510,9 +510,14 @@ dispatcher_after_error(NotifWorker *worker, void *arg)
 	Dispatcher *d = arg;
 
 	/* raised after the commit: recorded again it would be there twice */
-	if (d->recording != NULL && notif_spi_committed())
+	if (d->recording != NULL && d->n_recording > 0 && notif_spi_committed())
 		dispatcher_recorded(d);
+	else if (d->recording != NULL)
+		d->recording->record_failures++;
 	d->recording = NULL;
+	if (d->claiming != NULL)
+		d->claiming->claim_failures++;
+	d->claiming = NULL;
 	while (!dlist_is_empty(&d->claimed))
 	{
 		Attempt    *a = dlist_container(Attempt, node, dlist_pop_head_node(&d->claimed));

@@ -79,6 +79,8 @@ typedef struct Lane
 	TimestampTz next_due;		/* of its schedule, notif.now(); DT_NOEND: none */
 	int			in_flight;
 	bool		present;		/* seen by the last reload */
+	int			claim_failures; /* ERRORs in a row */
+	int			record_failures;
 	dlist_head	done;			/* attempts whose outcome is not recorded */
 	int			n_done;
 	int64		done_since_ms;	/* monotonic; of the oldest in done */
@@ -154,6 +156,7 @@ struct Dispatcher
 	 * after the commit finds here what is done with */
 	Lane	   *recording;
 	int			n_recording;
+	Lane	   *claiming;		/* an ERROR is on its account; NULL: none */
 
 	/* ordered attempts that are claimed and wait for their turn: order.c */
 	HTAB	   *queues;			/* of endpoints that have one in the air */

@@ -85,24 +85,25 @@ int8_array(Datum *values, int n)
 }
 
 static NotifStmt *
-record_statement(Dispatcher *d)
+record_statement(Dispatcher *d, bool careful)
 {
-	static NotifStmt stmt;
+	static NotifStmt stmts[2];	/* the second one row by row, after ERRORs */
+	NotifStmt  *stmt = &stmts[careful];
 	static const Oid types[] = {INT4OID, INT4OID, INT8OID, InvalidOid, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
 		TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID};
 
-	if (stmt.sql == NULL)
-		stmt.sql = MemoryContextStrdup(d->worker->life,
-									   psprintf("SELECT * FROM notif_private.worker_record_%s"
-												"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-												notif_tier_name(d->worker->tier)));
-	stmt.nargs = lengthof(types);
-	memcpy(stmt.argtypes, types, sizeof(types));
+	if (stmt->sql == NULL)
+		stmt->sql = MemoryContextStrdup(d->worker->life,
+										psprintf("SELECT * FROM notif_private.worker_record_%s%s"
+												 "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+												 careful ? "carefully_" : "", notif_tier_name(d->worker->tier)));
+	stmt->nargs = lengthof(types);
+	memcpy(stmt->argtypes, types, sizeof(types));
 	/* cheap, and right after the extension was re-created */
 	attempt_type = notif_attempt_type();
 	attempt_desc = lookup_rowtype_tupdesc_copy(attempt_type, -1);
-	stmt.argtypes[3] = get_array_type(attempt_type);
-	return &stmt;
+	stmt->argtypes[3] = get_array_type(attempt_type);
+	return stmt;
 }
 
 /*
@@ -110,7 +111,7 @@ record_statement(Dispatcher *d)
  * lane may just have changed.
  */
 static int
-record_size(Lane *lane, int *provider)
+record_size(Lane *lane, bool careful, int *provider)
 {
 	dlist_iter	it;
 	int			n = 0;
@@ -118,7 +119,7 @@ record_size(Lane *lane, int *provider)
 	*provider = dlist_head_element(Attempt, node, &lane->done)->provider;
 	dlist_foreach(it, &lane->done)
 	{
-		if (dlist_container(Attempt, node, it.cur)->provider != *provider)
+		if (dlist_container(Attempt, node, it.cur)->provider != *provider || (careful && n == NOTIF_CAREFUL_ROWS))
 			break;
 		n++;
 	}
@@ -137,6 +138,7 @@ dispatcher_record(Dispatcher *d, Lane *lane)
 	int			n_closed = 0;
 	int			provider = 0;
 	bool		hold = false;
+	bool		careful;
 	NotifRows	rows;
 	TimestampTz next_due;
 	bool		isnull;
@@ -145,11 +147,17 @@ dispatcher_record(Dispatcher *d, Lane *lane)
 
 	if (lane->n_done == 0)
 		return;
+	d->recording = lane;
+	d->n_recording = 0;
 	NOTIF_FAULT(K5);
 	if (!notif_worker_begin(worker, "notif: recording"))
+	{
+		d->recording = NULL;
 		return;
-	n = record_size(lane, &provider);
-	stmt = record_statement(d);
+	}
+	careful = lane->record_failures >= NOTIF_CAREFUL_AFTER;
+	n = record_size(lane, careful, &provider);
+	stmt = record_statement(d, careful);
 	for (int c = 0; c < 9; c++)
 		columns[c] = palloc(sizeof(Datum) * n);
 	closed = palloc(sizeof(Datum) * n);
@@ -193,7 +201,6 @@ dispatcher_record(Dispatcher *d, Lane *lane)
 	if (!isnull && next_due < lane->next_due)
 		lane->next_due = next_due;
 	NOTIF_FAULT(K6);
-	d->recording = lane;
 	d->n_recording = n;
 	notif_worker_commit(worker, hold);
 	NOTIF_FAULT(K7);
@@ -210,6 +217,7 @@ dispatcher_recorded(Dispatcher *d)
 		attempt_free(d, dlist_container(Attempt, node, dlist_pop_head_node(&lane->done)));
 	lane->n_done -= d->n_recording;
 	d->n_done -= d->n_recording;
+	lane->record_failures = 0;
 	d->recording = NULL;
 }
 

@@ -25,6 +25,9 @@ struct Router
 	bool		window_empty;
 	bool		paused;			/* the tier's switch: nothing expands */
 	bool		filed;			/* router_has_filed */
+	bool		stepping;		/* a step has begun and not committed */
+	bool		expanding;		/* what the latest step was about */
+	int			failures[2];	/* ERRORs in a row, of the window's and expansions' steps */
 	NotifStmt	route;
 	NotifStmt	expand;
 	NotifStmt	list;
@@ -84,7 +87,8 @@ router_tell_dispatcher(NotifWorker *worker, Router *router)
 static bool
 router_step_window(NotifWorker *worker, Router *router, const RouterDirect *direct)
 {
-	Datum		args[2] = {Int32GetDatum(guc_router_chunk), direct != NULL ? direct->lanes : (Datum) 0};
+	bool		careful = router->failures[false] >= NOTIF_CAREFUL_AFTER;
+	Datum		args[3];
 	NotifRows	rows;
 	int64		attempts;
 	bool		idle;
@@ -101,7 +105,12 @@ router_step_window(NotifWorker *worker, Router *router, const RouterDirect *dire
 		notif_worker_rollback(worker);
 		return true;
 	}
-	rows = notif_spi_run(&router->route, args, direct != NULL ? "  " : " n", 1);
+	/* row by row nothing goes straight to the wire */
+	args[0] = Int32GetDatum(careful ? Min(guc_router_chunk, NOTIF_CAREFUL_ROWS) : guc_router_chunk);
+	args[1] = direct != NULL ? direct->lanes : (Datum) 0;
+	args[2] = BoolGetDatum(careful);
+	router->stepping = true;
+	rows = notif_spi_run(&router->route, args, direct != NULL && !careful ? "   " : " n ", 1);
 	idle = notif_spi_int32(&rows, 0, 1, NULL) == 0;
 	attempts = notif_spi_int64(&rows, 0, 2, NULL);
 	router->window_empty = !notif_spi_bool(&rows, 0, 3, NULL);
@@ -119,6 +128,8 @@ router_step_window(NotifWorker *worker, Router *router, const RouterDirect *dire
 	if (durable)
 		NOTIF_FAULT(K2);
 	notif_worker_commit(worker, durable);
+	router->stepping = false;
+	router->failures[false] = 0;
 	if (durable)
 		NOTIF_FAULT(K3);
 	notif_worker_count(worker, NOTIF_COUNT_ROUTED, attempts);
@@ -139,7 +150,8 @@ static bool
 router_step_expansion(NotifWorker *worker, Router *router)
 {
 	pg_uuid_t  *id = linitial(router->expansions);
-	Datum		args[2];
+	bool		careful = router->failures[true] >= NOTIF_CAREFUL_AFTER;
+	Datum		args[3];
 	NotifRows	rows;
 	int64		attempts;
 	bool		done;
@@ -148,7 +160,9 @@ router_step_expansion(NotifWorker *worker, Router *router)
 	if (!notif_worker_begin(worker, "notif: expanding an audience"))
 		return false;
 	args[0] = UUIDPGetDatum(id);
-	args[1] = Int32GetDatum(guc_router_chunk);
+	args[1] = Int32GetDatum(careful ? Min(guc_router_chunk, NOTIF_CAREFUL_ROWS) : guc_router_chunk);
+	args[2] = BoolGetDatum(careful);
+	router->stepping = true;
 	rows = notif_spi_run(&router->expand, args, NULL, 1);
 	attempts = notif_spi_int64(&rows, 0, 1, NULL);
 	done = notif_spi_bool(&rows, 0, 2, NULL);
@@ -156,6 +170,8 @@ router_step_expansion(NotifWorker *worker, Router *router)
 	router_add(worker, router, &rows, 0, 3);
 	NOTIF_FAULT(K1);
 	notif_worker_commit(worker, false);
+	router->stepping = false;
+	router->failures[true] = 0;
 	notif_worker_count(worker, NOTIF_COUNT_ROUTED, attempts);
 	if (attempts > 0)
 		router_tell_dispatcher(worker, router);
@@ -187,12 +203,14 @@ router_turn(NotifWorker *worker, Router *router, const RouterDirect *direct)
 	if (router->expansions == NIL || router->window_next)
 	{
 		router->window_next = false;
+		router->expanding = false;
 		if (!router_step_window(worker, router, direct))
 			return NOTIF_IDLE;
 	}
 	else
 	{
 		router->window_next = true;
+		router->expanding = true;
 		if (!router_step_expansion(worker, router))
 			return NOTIF_IDLE;
 	}
@@ -221,6 +239,9 @@ router_recover(NotifWorker *worker, void *arg)
 
 	router->loaded = false;
 	router->window_next = true;
+	if (router->stepping)
+		router->failures[router->expanding]++;
+	router->stepping = false;
 	/* the call that said otherwise may be lost */
 	router->paused = false;
 	pg_atomic_exchange_u32(&worker->slot->deaf, 0);
@@ -234,14 +255,16 @@ router_new(NotifWorker *worker)
 	Router	   *router = palloc0(sizeof(Router));
 
 	router->window_next = true;
-	router->route.sql = psprintf("SELECT * FROM notif_private.worker_route_%s($1, $2)", tier);
-	router->route.nargs = 2;
+	router->route.sql = psprintf("SELECT * FROM notif_private.worker_route_%s($1, $2, $3)", tier);
+	router->route.nargs = 3;
 	router->route.argtypes[0] = INT4OID;
 	router->route.argtypes[1] = INT4ARRAYOID;
-	router->expand.sql = psprintf("SELECT * FROM notif_private.worker_expand_%s($1, $2)", tier);
-	router->expand.nargs = 2;
+	router->route.argtypes[2] = BOOLOID;
+	router->expand.sql = psprintf("SELECT * FROM notif_private.worker_expand_%s($1, $2, $3)", tier);
+	router->expand.nargs = 3;
 	router->expand.argtypes[0] = UUIDOID;
 	router->expand.argtypes[1] = INT4OID;
+	router->expand.argtypes[2] = BOOLOID;
 	router->list.sql = psprintf("SELECT * FROM notif_private.worker_expansions_%s()", tier);
 	MemoryContextSwitchTo(old);
 	return router;

@@ -123,6 +123,14 @@ extern void notif_worker_interruptible(bool on);
 #define NOTIF_LOCK_TIMEOUT_MS 2000
 extern void notif_worker_lock_timeout(int ms);
 
+/*
+ * So many ERRORs in a row at the same work, and it is asked for row by row
+ * (sql/66-isolate.tier.sql), CAREFUL_ROWS at a time: the next one is the third try
+ * of what always fails.
+ */
+#define NOTIF_CAREFUL_AFTER 2
+#define NOTIF_CAREFUL_ROWS	100
+
 /* Rolls it back. */
 extern void notif_worker_rollback(NotifWorker *worker);
 

@@ -108,6 +108,100 @@ $$;
 COMMENT ON FUNCTION notif_private.spread_@TIER@(bigint, uuid[], smallint[], integer[], integer[], integer[]) IS
 	'Expands events of at most 500 recipients at once; larger ones and topics become expansions, served round robin.';
 
+-- One event for some of its recipients, each by himself.
+CREATE FUNCTION notif_private.fanout_carefully_@TIER@(p_turn bigint, p_event uuid, p_people bigint[],
+													  OUT attempts bigint, OUT passed integer, OUT failed bigint[],
+													  OUT code text, OUT words text)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+BEGIN
+	attempts := 0; passed := 0; failed := '{}';
+	FOR i IN 1 .. cardinality(p_people) LOOP
+		BEGIN
+			attempts := attempts + (SELECT f.attempts FROM notif_private.fanout_@TIER@(
+										p_turn, notif_private.ord_base_@TIER@(), ARRAY[p_event], p_people[i:i]) f);
+			passed := passed + 1;
+		EXCEPTION WHEN OTHERS THEN
+			IF notif_private.is_passing(SQLSTATE) THEN
+				RAISE;
+			END IF;
+			failed := failed || p_people[i];
+			code := SQLSTATE;
+			words := SQLERRM;
+		END;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION notif_private.fanout_carefully_@TIER@(bigint, uuid, bigint[]) IS
+	'fanout, each recipient in a subtransaction: who raises is returned in failed, with the last error, and nothing of him is written.';
+
+-- The verdict on recipients of an event for whom the fanout always raises.
+CREATE FUNCTION notif_private.quarantine_@TIER@(p_turn bigint, p_event uuid, p_people bigint[], p_code text) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	v_ord	constant bigint := notif_private.ord_base_@TIER@();
+BEGIN
+	INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, state, terminal, reason, event, type_id, recipient,
+									   tries, ord, expires_at, at)
+	SELECT notif_private.item_id(e.id, r), 0, notif_private.retention_of(e.type_id), @TIERNO@, 'failed', true,
+		   'quarantined:' || p_code, e.id, e.type_id, r, 0, v_ord, e.expires_at, notif.now()
+	  FROM notif_private.event e CROSS JOIN unnest(p_people) r WHERE e.id = p_event;
+	INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
+	VALUES (p_turn % 4, 0, 'expanded', cardinality(p_people)), (p_turn % 4, 0, 'failed', cardinality(p_people));
+	PERFORM notif_private.tell_quarantine('routing', cardinality(p_people), p_code);
+END
+$$;
+COMMENT ON FUNCTION notif_private.quarantine_@TIER@(bigint, uuid, bigint[], text) IS
+	'Writes the outcome of recipients whom an event cannot be expanded to: failed, quarantined:SQLSTATE.';
+
+-- spread, each event and then each of its recipients by itself.
+CREATE FUNCTION notif_private.spread_carefully_@TIER@(p_turn bigint, p_ids uuid[], p_kinds smallint[],
+													  p_topics integer[], p_audiences integer[],
+													  OUT attempts bigint, OUT expansions uuid[])
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	one		record;
+	good	integer := 0;
+	events	uuid[] := '{}';		-- of the recipients that follow, one each
+	people	bigint[] := '{}';
+	code	text := '';
+	words	text := '';
+BEGIN
+	attempts := 0; expansions := '{}';
+	FOR i IN 1 .. cardinality(p_ids) LOOP
+		BEGIN
+			one := notif_private.spread_@TIER@(p_turn, p_ids[i:i], p_kinds[i:i], p_topics[i:i], p_audiences[i:i]);
+			attempts := attempts + one.attempts;
+			expansions := expansions || one.expansions;
+			good := good + 1;
+			CONTINUE;
+		EXCEPTION WHEN OTHERS THEN
+			-- large ones have only been put aside: what failed there is not theirs
+			IF notif_private.is_passing(SQLSTATE) OR p_kinds[i] <> 0 OR p_topics[i] IS NOT NULL OR p_audiences[i] > 500 THEN
+				RAISE;
+			END IF;
+		END;
+		one := notif_private.fanout_carefully_@TIER@(p_turn, p_ids[i], (SELECT e.recipients FROM notif_private.event e WHERE e.id = p_ids[i]));
+		attempts := attempts + one.attempts;
+		good := good + one.passed;
+		code := coalesce(one.code, code);
+		words := coalesce(one.words, words);
+		events := events || array_fill(p_ids[i], ARRAY[cardinality(one.failed)]);
+		people := people || one.failed;
+	END LOOP;
+	IF cardinality(people) = 0 THEN
+		RETURN;
+	END IF;
+	IF NOT notif_private.is_at_fault(cardinality(people), good, code) THEN
+		PERFORM notif_private.raise_again(code, words);
+	END IF;
+	FOR one IN SELECT u.event, array_agg(u.person) AS people FROM unnest(events, people) u(event, person) GROUP BY u.event LOOP
+		PERFORM notif_private.quarantine_@TIER@(p_turn, one.event, one.people, code);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION notif_private.spread_carefully_@TIER@(bigint, uuid[], smallint[], integer[], integer[]) IS
+	'spread after ERRORs: finds by subtransactions whom it cannot expand, gives him his verdict and goes on with all others. Raises where nobody passes, since then it is not the rows.';
+
 -- A command to try a dead delivery again.
 CREATE FUNCTION notif_private.redo_@TIER@(p_turn bigint, p_ord bigint, p_command uuid) RETURNS integer
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
@@ -154,7 +248,7 @@ $$;
 COMMENT ON FUNCTION notif_private.redo_@TIER@(bigint, bigint, uuid) IS
 	'Carries out a redeliver command: a new generation of a delivery that had ended in failed, expired or held. Returns the number of attempts filed.';
 
-CREATE FUNCTION notif_private.worker_route_@TIER@(p_limit integer, p_direct integer[] DEFAULT NULL,
+CREATE FUNCTION notif_private.worker_route_@TIER@(p_limit integer, p_direct integer[] DEFAULT NULL, p_careful boolean DEFAULT false,
 												  OUT events integer, OUT attempts bigint, OUT more boolean,
 												  OUT expansions uuid[], OUT paused boolean,
 												  OUT direct notif_private.attempt[], OUT lanes integer[])
@@ -215,10 +309,15 @@ BEGIN
 	END IF;
 	last_xid := xids[events];
 	last_id := ids[events];
-	SELECT s.attempts, s.expansions, s.direct, s.lanes INTO attempts, expansions, direct, lanes
-	  FROM notif_private.spread_@TIER@(v_turn, ids, kinds, topics, audiences,
-			-- many at once are served better in batches, from the outbox
-			CASE WHEN p_direct IS NOT NULL AND (SELECT sum(a) FROM unnest(audiences) a) <= 50 THEN p_direct END) s;
+	IF p_careful THEN
+		SELECT s.attempts, s.expansions INTO attempts, expansions
+		  FROM notif_private.spread_carefully_@TIER@(v_turn, ids, kinds, topics, audiences) s;
+	ELSE
+		SELECT s.attempts, s.expansions, s.direct, s.lanes INTO attempts, expansions, direct, lanes
+		  FROM notif_private.spread_@TIER@(v_turn, ids, kinds, topics, audiences,
+				-- many at once are served better in batches, from the outbox
+				CASE WHEN p_direct IS NOT NULL AND (SELECT sum(a) FROM unnest(audiences) a) <= 50 THEN p_direct END) s;
+	END IF;
 	-- One transaction fills a whole chunk: the rest of it is served round robin,
 	-- so that whoever published after it does not wait for it.
 	IF xids[1] = last_xid AND (v_read > events OR events >= least(p_limit, 500)) THEN
@@ -241,8 +340,8 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION notif_private.worker_route_@TIER@(integer, integer[]) IS
-	'One step of the router: consumes the next chunk of its window of events and moves the cursor, in the caller''s transaction. attempts: how many it filed. more: call again at once. expansions: keys that worker_expand must now serve. direct: attempts of the lanes p_direct, with their lanes, that are not filed: worker_fly must take them in the same transaction.';
+COMMENT ON FUNCTION notif_private.worker_route_@TIER@(integer, integer[], boolean) IS
+	'One step of the router: consumes the next chunk of its window of events and moves the cursor, in the caller''s transaction. attempts: how many it filed. more: call again at once. expansions: keys that worker_expand must now serve. direct: attempts of the lanes p_direct, with their lanes, that are not filed: worker_fly must take them in the same transaction. p_careful: row by row, after ERRORs, and everything is filed.';
 
 CREATE FUNCTION notif_private.worker_expansions_@TIER@() RETURNS SETOF uuid
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -256,7 +355,8 @@ $$;
 COMMENT ON FUNCTION notif_private.worker_expansions_@TIER@() IS
 	'The expansions that are not finished; the router reads them once, at its start.';
 
-CREATE FUNCTION notif_private.worker_expand_@TIER@(p_key uuid, p_limit integer, OUT attempts bigint, OUT done boolean,
+CREATE FUNCTION notif_private.worker_expand_@TIER@(p_key uuid, p_limit integer, p_careful boolean DEFAULT false,
+												   OUT attempts bigint, OUT done boolean,
 												   OUT expansions uuid[], OUT paused boolean)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -264,6 +364,7 @@ CREATE FUNCTION notif_private.worker_expand_@TIER@(p_key uuid, p_limit integer, 
 DECLARE
 	at			record;
 	ev			record;
+	one			record;
 	v_turn		constant bigint := notif_private.turn_@TIER@();
 	v_inc		constant smallint := notif_private.current_incarnation();
 	people		bigint[];
@@ -299,8 +400,13 @@ BEGIN
 		 WHERE e.upto <= p_limit OR e.n = 1;
 		done := coalesce(cardinality(ids), 0) = 0;
 		IF NOT done THEN
-			SELECT s.attempts, s.expansions INTO attempts, expansions
-			  FROM notif_private.spread_@TIER@(v_turn, ids, kinds, topics, audiences) s;
+			IF p_careful THEN
+				SELECT s.attempts, s.expansions INTO attempts, expansions
+				  FROM notif_private.spread_carefully_@TIER@(v_turn, ids, kinds, topics, audiences) s;
+			ELSE
+				SELECT s.attempts, s.expansions INTO attempts, expansions
+				  FROM notif_private.spread_@TIER@(v_turn, ids, kinds, topics, audiences) s;
+			END IF;
 		END IF;
 		INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, xid, id, count, done)
 		VALUES (v_turn % 4, 1, p_key, at.seq + 1, at.xid, coalesce(ids[cardinality(ids)], at.id),
@@ -330,6 +436,15 @@ BEGIN
 		IF at.count = 0 THEN
 			PERFORM notif_private.event_outcome_@TIER@(v_turn, ev.id, ev.type_id, 'cancelled', 'cancelled');
 		END IF;
+	ELSIF coalesce(cardinality(people), 0) > 0 AND p_careful THEN
+		one := notif_private.fanout_carefully_@TIER@(v_turn, p_key, people);
+		attempts := one.attempts;
+		IF cardinality(one.failed) > 0 THEN
+			IF NOT notif_private.is_at_fault(cardinality(one.failed), one.passed, one.code) THEN
+				PERFORM notif_private.raise_again(one.code, one.words);
+			END IF;
+			PERFORM notif_private.quarantine_@TIER@(v_turn, p_key, one.failed, one.code);
+		END IF;
 	ELSIF coalesce(cardinality(people), 0) > 0 THEN
 		attempts := (SELECT f.attempts FROM notif_private.fanout_@TIER@(v_turn, notif_private.ord_base_@TIER@(), ARRAY[p_key], people) f);
 	ELSIF at.count = 0 THEN
@@ -339,8 +454,8 @@ BEGIN
 	VALUES (v_turn % 4, 1, p_key, at.seq + 1, at.place, at.count + coalesce(cardinality(people), 0), done);
 END
 $$;
-COMMENT ON FUNCTION notif_private.worker_expand_@TIER@(uuid, integer) IS
-	'One chunk of an expansion: the next recipients of a large event, or the next events of a large transaction, position and rows in the caller''s transaction.';
+COMMENT ON FUNCTION notif_private.worker_expand_@TIER@(uuid, integer, boolean) IS
+	'One chunk of an expansion: the next recipients of a large event, or the next events of a large transaction, position and rows in the caller''s transaction. careful: row by row, after ERRORs.';
 
 CREATE FUNCTION notif_private.event_outcome_@TIER@(p_turn bigint, p_event uuid, p_type integer,
 												   p_state notif.outcome_state, p_reason text) RETURNS void

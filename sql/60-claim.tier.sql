@@ -336,7 +336,7 @@ COMMENT ON FUNCTION notif_private.read_window_@TIER@(integer, pg_snapshot, pg_sn
 	'Attempts of a lane that became visible between two snapshots, after a position, in the order of their expansion; returns them and the new position.';
 
 CREATE FUNCTION notif_private.worker_claim_@TIER@(p_lane integer, p_limit integer, p_worker bigint, p_flight bigint,
-												  p_due boolean DEFAULT true)
+												  p_due boolean DEFAULT true, p_careful boolean DEFAULT false)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
 				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, address text, ref text,
 				   locale text, attributes text)
@@ -400,13 +400,16 @@ BEGIN
 		v_batch := v_batch || due.batch;
 		v_horizon := due.horizon;
 	END IF;
+	IF p_careful AND cardinality(v_batch) > 0 THEN
+		v_batch := notif_private.sift_@TIER@(v_turn, p_lane, p_worker, p_flight, v_batch, v_horizon);
+	END IF;
 	IF cardinality(v_batch) > 0 THEN
 		RETURN QUERY SELECT * FROM notif_private.gate_@TIER@(v_turn, p_lane, p_worker, p_flight, v_batch, v_horizon);
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, bigint, boolean) IS
-	'Takes up to p_limit attempts of a lane through the gates into flight p_flight of dispatcher p_worker, moving the lane''s cursors in the same transaction. Returns what is to be sent once that has committed; batch is how many attempts were read, fewer than p_limit when there are no more; no row: there are none. p_due false: the caller knows that nothing of the schedule is due.';
+COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, bigint, boolean, boolean) IS
+	'Takes up to p_limit attempts of a lane through the gates into flight p_flight of dispatcher p_worker, moving the lane''s cursors in the same transaction. Returns what is to be sent once that has committed; batch is how many attempts were read, fewer than p_limit when there are no more; no row: there are none. p_due false: the caller knows that nothing of the schedule is due. p_careful: row by row, after ERRORs.';
 
 -- A router that is also the dispatcher flies what it has just expanded.
 CREATE FUNCTION notif_private.worker_fly_@TIER@(p_lane integer, p_attempts notif_private.attempt[], p_lanes integer[],
