@@ -98,6 +98,7 @@ dispatcher_send(Dispatcher *d, Attempt *a, const ClaimedText *text)
 		a->session = session;
 		a->provider = session->provider;
 		a->bearer_number = session->bearer_number;
+		notif_worker_mind_postmaster();
 		status = notif_h2_pool_submit(session->pool, &request);
 		if (status == NOTIF_OK)
 		{

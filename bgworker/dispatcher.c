@@ -392,6 +392,7 @@ dispatcher_fault_sent(Dispatcher *d)
 static void
 dispatcher_step(Dispatcher *d)
 {
+	notif_worker_mind_postmaster();
 	notif_loop_step(d->loop, STEP_US);
 #ifdef NOTIF_FAULTS
 	dispatcher_fault_sent(d);

@@ -45,6 +45,7 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/pmsignal.h"
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
@@ -459,6 +460,7 @@ static bool
 worker_may_go_on(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
 {
 	CHECK_FOR_INTERRUPTS();
+	notif_worker_mind_postmaster();
 
 	worker->reloaded = false;
 	if (ConfigReloadPending)
@@ -769,6 +771,13 @@ notif_worker_own(NotifWorker *worker, NotifWorkerKind kind, int share)
 		return false;
 	}
 	return true;
+}
+
+void
+notif_worker_mind_postmaster(void)
+{
+	if (!PostmasterIsAlive())
+		proc_exit(1);
 }
 
 /* ---- small things ---------------------------------------------------------- */

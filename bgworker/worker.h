@@ -142,6 +142,13 @@ extern void notif_worker_rollback(NotifWorker *worker);
  */
 extern bool notif_worker_own(NotifWorker *worker, NotifWorkerKind kind, int share);
 
+/*
+ * Ends the process if the postmaster is gone; costs a look at a flag.  Waiting does
+ * so by itself, but a worker with enough to do never waits: call before whatever
+ * must not happen without a server (F-P-8).
+ */
+extern void notif_worker_mind_postmaster(void);
+
 /* Counters shown by notif_worker_status; by the owner of the slot only. */
 extern void notif_worker_count(NotifWorker *worker, NotifCounter counter, int64 n);
 extern void notif_worker_gauge(NotifWorker *worker, NotifCounter counter, int64 value);
