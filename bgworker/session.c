@@ -40,10 +40,11 @@
 
 /*
  * Reads a key or certificate that the server's user owns or may read and that
- * nobody else can write; NULL with a line in error.
+ * nobody else can write; NULL with a line in error.  *passing: that tells of this
+ * process and not of the file.
  */
 static char *
-read_credential(const char *path, bool secret, char *error, size_t error_size)
+read_credential(const char *path, bool secret, bool *passing, char *error, size_t error_size)
 {
 	struct stat st;
 	int			fd;
@@ -59,6 +60,7 @@ read_credential(const char *path, bool secret, char *error, size_t error_size)
 	fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
 	if (fd < 0)
 	{
+		*passing |= errno == EMFILE || errno == ENFILE || errno == ENOMEM;
 		snprintf(error, error_size, "cannot open \"%s\": %s", path, strerror(errno));
 		return NULL;
 	}
@@ -87,12 +89,12 @@ read_credential(const char *path, bool secret, char *error, size_t error_size)
 
 /* Value of a reference; *ok false with a line in error when it has none. */
 static char *
-resolve_reference(const char *ref, char *value, bool secret, bool *ok, char *error, size_t error_size)
+resolve_reference(const char *ref, char *value, bool secret, bool *ok, bool *passing, char *error, size_t error_size)
 {
 	if (ref == NULL)
 		return NULL;
 	if (strncmp(ref, "file:", 5) == 0)
-		value = read_credential(ref + 5, secret, error, error_size);
+		value = read_credential(ref + 5, secret, passing, error, error_size);
 	else if (value == NULL)
 		snprintf(error, error_size, "reference \"%s\" has no value", ref);
 	*ok = *ok && value != NULL;
@@ -108,6 +110,7 @@ typedef struct Definition
 	char	   *key;
 	char	   *cert;
 	bool		complete;		/* every reference has a value, else see error */
+	bool		passing;		/* want of descriptors or memory kept one away */
 	char		error[NOTIF_LANE_ERROR];
 	uint64		fingerprint;
 } Definition;
@@ -137,9 +140,9 @@ definition_read(int provider, Definition *def)
 	def->settings = notif_spi_text(&rows, 0, 3, cxt);
 	def->complete = true;
 	def->key = resolve_reference(notif_spi_text(&rows, 0, 4, cxt), notif_spi_text(&rows, 0, 5, cxt), true,
-								 &def->complete, def->error, sizeof(def->error));
+								 &def->complete, &def->passing, def->error, sizeof(def->error));
 	def->cert = resolve_reference(notif_spi_text(&rows, 0, 6, cxt), notif_spi_text(&rows, 0, 7, cxt), false,
-								  &def->complete, def->error, sizeof(def->error));
+								  &def->complete, &def->passing, def->error, sizeof(def->error));
 	def->fingerprint = fingerprint_add(0, def->name);
 	def->fingerprint = fingerprint_add(def->fingerprint, def->kind);
 	def->fingerprint = fingerprint_add(def->fingerprint, def->settings);
@@ -241,6 +244,17 @@ session_get(Dispatcher *d, int provider)
 			 */
 			if (session->account == NULL && def.name != NULL)
 				session_open(session, &def);
+			definition_forget(&def);
+			return session;
+		}
+	}
+	/* a key that cannot be read just now is no new key */
+	dlist_foreach(it, &d->sessions)
+	{
+		session = dlist_container(Session, node, it.cur);
+		if (def.passing && session->provider == provider && session->account != NULL)
+		{
+			session->used++;
 			definition_forget(&def);
 			return session;
 		}

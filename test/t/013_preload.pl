@@ -1,4 +1,4 @@
-# Without shared_preload_libraries (P19) publishing works and the rest says what
+# F-P-16: without shared_preload_libraries (P19) publishing works and the rest says what
 # is missing; in binary upgrade mode there is nothing of notif at all (P18).
 use strict;
 use warnings FATAL => 'all';
@@ -30,10 +30,10 @@ $node->safe_psql('postgres', q{
 	SELECT notif.upsert_recipient('ann');
 });
 like($node->safe_psql('postgres', q{SELECT notif.publish('news.flash', recipient => 'ann')}),
-	qr/^[0-9a-f]{8}-[0-9a-f]{4}-7/, 'publish works without preload');
+	qr/^[0-9a-f]{8}-[0-9a-f]{4}-7/, 'F-P-16: publish works without preload');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM notif_private.event'), '1', 'and its row is there');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'notif%'}),
-	'0', 'no worker runs');
+	'0', 'F-P-16: no worker runs');
 $node->stop;
 no_surprises($node, 'no unexpected message');
 
@@ -49,7 +49,7 @@ $node->stop;
 command_ok([ 'pg_ctl', '-D', $node->data_dir, '-l', $node->logfile, '-o', '-b', '-w', 'start' ],
 	'start in binary upgrade mode');
 my ($rc, $out, $err) = $node->psql('postgres', 'SHOW notif.dispatch');
-isnt($rc, 0, 'not even the settings exist in binary upgrade mode');
+isnt($rc, 0, 'F-P-16: not even the settings exist in binary upgrade mode');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'notif%'}),
 	'0', 'and no worker');
 command_ok([ 'pg_ctl', '-D', $node->data_dir, '-m', 'fast', '-w', 'stop' ], 'stop');

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "../../src/core/buf.h"
+#include "fail_alloc.h"
 #include "../../src/core/retry_after.h"
 #include "../../src/core/text.h"
 #include "unit.h"
@@ -117,12 +118,46 @@ test_retry_after(void)
 	}
 }
 
+/* F-P-17: an addition that finds no memory changes nothing. */
+static void
+test_buf_memory(void)
+{
+	long		n;
+
+	for (n = 1;; n++)
+	{
+		NotifBuf	buf;
+		char		want[512] = "";
+		bool		hit;
+
+		notif_buf_init(&buf, 400);
+		fail_alloc_begin(n);
+		for (int i = 0; i < 40; i++)
+		{
+			NotifStatus status = notif_buf_adds(&buf, "0123456789");
+
+			if (status == NOTIF_OK)
+				memcpy(want + strlen(want), "0123456789", 11);
+			else
+				CHECK_INT(status, NOTIF_ENOMEM);
+			CHECK_STR(notif_buf_text(&buf), want);
+		}
+		hit = fail_alloc_end();
+		CHECK_INT(strlen(want), hit ? 390 : 400);
+		notif_buf_free(&buf);
+		if (!hit)
+			break;
+	}
+	CHECK(n > 2);
+}
+
 int
 main(void)
 {
 	test_sequence();
 	test_sanitise();
 	test_buf();
+	test_buf_memory();
 	test_retry_after();
 	return unit_done();
 }
