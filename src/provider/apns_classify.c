@@ -52,7 +52,7 @@ static const ApnsReason apns_reasons[] = {
 	{"ExpiredToken", NOTIF_VERDICT_ENDPOINT_GONE, false},
 	{"Unregistered", NOTIF_VERDICT_ENDPOINT_GONE, false},
 	{"PayloadTooLarge", NOTIF_VERDICT_MESSAGE_BAD, false},
-	{"TooManyProviderTokenUpdates", NOTIF_VERDICT_RETRY, false},
+	{"TooManyProviderTokenUpdates", NOTIF_VERDICT_SLOW_DOWN, false},
 	{"TooManyRequests", NOTIF_VERDICT_THROTTLED, false},
 	{"InternalServerError", NOTIF_VERDICT_RETRY, false},
 	{"ServiceUnavailable", NOTIF_VERDICT_RETRY, false},
@@ -92,7 +92,9 @@ apns_status_kind(int status)
 {
 	if (status >= 200 && status < 300)
 		return NOTIF_VERDICT_ACCEPTED;
-	if (status >= 500 || status == 408 || status == 429)
+	if (status == 429)
+		return NOTIF_VERDICT_SLOW_DOWN;
+	if (status >= 500 || status == 408)
 		return NOTIF_VERDICT_RETRY;
 	if (status == 410)
 		return NOTIF_VERDICT_ENDPOINT_GONE;

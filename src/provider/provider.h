@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../core/breaker.h"
 #include "../core/buf.h"
 #include "../core/status.h"
 #include "../message/vars.h"
@@ -23,6 +24,8 @@ typedef enum NotifVerdictKind
 	NOTIF_VERDICT_ACCEPTED,		/* the provider took it */
 	NOTIF_VERDICT_RETRY,		/* transient: back off, counts an attempt */
 	NOTIF_VERDICT_THROTTLED,	/* transient: only this endpoint is too fast */
+	NOTIF_VERDICT_SLOW_DOWN,	/* the account as a whole is too fast: not
+								 * counted */
 	NOTIF_VERDICT_ENDPOINT_GONE,	/* the address is dead */
 	NOTIF_VERDICT_ENDPOINT_SUSPECT, /* dead, or our configuration is wrong: quorum */
 	NOTIF_VERDICT_MESSAGE_BAD,	/* this message can never be sent */
@@ -39,7 +42,9 @@ typedef struct NotifVerdict
 {
 	NotifVerdictKind kind;
 	char		reason[NOTIF_REASON_MAX];	/* provider's word, sanitised ASCII */
-	int			retry_after_s;	/* told by the provider, clamped 1..3600; 0: not told */
+	int			retry_after_s;	/* told by the provider in seconds, clamped
+								 * 1..3600; 0: not told, or told as a date, which
+								 * is in the result */
 	int64_t		gone_at_ms;		/* 410: since when the address is dead; 0: not told */
 	bool		retire_connection;	/* open no more streams on this connection */
 } NotifVerdict;
@@ -141,6 +146,13 @@ typedef struct NotifProviderOps
 	/* Pure: the same result gives the same verdict. */
 	void		(*classify) (const NotifResult *result, NotifVerdict *verdict);
 } NotifProviderOps;
+
+/*
+ * What a result says of the provider itself, for its breaker.  connected: a
+ * connection to it is open, so that a request that found no stream in time has
+ * only been waiting.
+ */
+NotifSign	notif_provider_sign(const NotifResult *result, const NotifVerdict *verdict, bool connected);
 
 /* NULL for an unknown kind. */
 const NotifProviderOps *notif_provider_find(const char *kind);
