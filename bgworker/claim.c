@@ -71,6 +71,11 @@ dispatcher_send(Dispatcher *d, Attempt *a, const ClaimedText *text)
 		attempt_done(d, a, "message_bad", event == NULL ? "event_unknown" : type == NULL ? "type_unknown" : type->error);
 		return;
 	}
+	if (!lane_gate_admit(d, a, session))
+	{
+		attempt_done(d, a, "not_sent", a->permit ? "breaker" : "pacing");
+		return;
+	}
 	if (text->attributes != NULL && strcmp(text->attributes, "{}") != 0)
 		(void) notif_data_parse(text->attributes, strlen(text->attributes), &attributes);
 	vars.data = event->data;
@@ -105,6 +110,7 @@ dispatcher_send(Dispatcher *d, Attempt *a, const ClaimedText *text)
 			d->in_flight++;
 			session->in_flight++;
 			a->lane->in_flight++;
+			lane_gate_sent(a);
 			return;
 		}
 		attempt_done(d, a, "not_sent", "local_limit");
@@ -158,6 +164,7 @@ claim_take(Dispatcher *d, Lane *lane, int64 flight_id, const NotifRows *rows)
 	{
 		Attempt    *a = claim_row(d, lane, flight, rows, i, &taken.texts[i]);
 
+		(void) lane_gate_hand(d, lane, a);
 		taken.attempts[i] = a;
 		dlist_push_tail(&d->claimed, &a->node);
 		events[i] = a->event;

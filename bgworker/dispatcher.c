@@ -52,6 +52,7 @@ attempt_new(Dispatcher *d)
 void
 attempt_free(Dispatcher *d, Attempt *attempt)
 {
+	lane_gate_unsent(d, attempt);
 	if (attempt->queue != NULL)
 		order_recorded(d, attempt);
 	if (--attempt->flight->attempts == 0)
@@ -65,6 +66,7 @@ attempt_done(Dispatcher *d, Attempt *attempt, const char *verdict, const char *r
 	Lane	   *lane = attempt->lane;
 
 	attempt->verdict = verdict;
+	lane_gate_unsent(d, attempt);
 	if (attempt->queue != NULL)
 		order_ended(d, attempt);
 	if (reason != NULL)
@@ -78,7 +80,7 @@ attempt_done(Dispatcher *d, Attempt *attempt, const char *verdict, const char *r
 
 /* ---- results ------------------------------------------------------------------ */
 
-/* The provider is at fault, not the message: park the session, send again. */
+/* The provider is at fault, not the message: send again. */
 static void
 result_not_sent(Dispatcher *d, Attempt *a, const NotifVerdict *verdict, const char *detail)
 {
@@ -99,6 +101,7 @@ session_result(void *pool_ud, void *request_ud, const NotifResult *result)
 	Dispatcher *d = session->dispatcher;
 	Attempt    *a = request_ud;
 	NotifVerdict verdict = {0};
+	bool		blameless;
 
 	d->in_flight--;
 	session->in_flight--;
@@ -106,7 +109,7 @@ session_result(void *pool_ud, void *request_ud, const NotifResult *result)
 	session->ops->classify(result, &verdict);
 	a->status = result->status;
 	a->latency_us = (int) Min(result->latency_us, (uint32) INT_MAX);
-	a->retry_after_s = verdict.retry_after_s;
+	blameless = lane_gate_result(d, a, result, &verdict);
 	a->gone_at_ms = verdict.gone_at_ms;
 	if (strlen(result->message_id) < sizeof(a->ref))
 		strlcpy(a->ref, result->message_id, sizeof(a->ref));
@@ -121,22 +124,25 @@ session_result(void *pool_ud, void *request_ud, const NotifResult *result)
 			attempt_done(d, a, "accepted", NULL);
 			break;
 		case NOTIF_VERDICT_RETRY:
-			attempt_done(d, a, "retry", verdict.reason);
+			attempt_done(d, a, blameless ? "retry_free" : "retry", verdict.reason);
 			break;
 		case NOTIF_VERDICT_THROTTLED:
-			attempt_done(d, a, "throttled", verdict.reason);
+			attempt_done(d, a, blameless ? "retry_free" : "throttled", verdict.reason);
+			break;
+		case NOTIF_VERDICT_SLOW_DOWN:
+			attempt_done(d, a, "retry_free", verdict.reason);
 			break;
 		case NOTIF_VERDICT_ENDPOINT_GONE:
 			attempt_done(d, a, "endpoint_gone", verdict.reason);
 			break;
 		case NOTIF_VERDICT_ENDPOINT_SUSPECT:
-			attempt_done(d, a, "endpoint_suspect", verdict.reason);
+			attempt_done(d, a, blameless ? "retry_free" : "endpoint_suspect", verdict.reason);
 			break;
 		case NOTIF_VERDICT_MESSAGE_BAD:
 			attempt_done(d, a, "message_bad", verdict.reason);
 			break;
 		case NOTIF_VERDICT_UNKNOWN:
-			attempt_done(d, a, "unknown", verdict.reason);
+			attempt_done(d, a, blameless ? "unknown_free" : "unknown", verdict.reason);
 			break;
 		case NOTIF_VERDICT_CREDENTIALS_STALE:
 
@@ -150,10 +156,8 @@ session_result(void *pool_ud, void *request_ud, const NotifResult *result)
 			attempt_done(d, a, "not_sent", verdict.reason);
 			break;
 		case NOTIF_VERDICT_CREDENTIALS_BAD:
-			if (session->parked_until_ms <= notif_monotonic_ms())
-				session_park(session, 0, verdict.reason);
+			/* its breaker is open now */
 			session_explain(session, verdict.reason, result->detail);
-			a->retry_after_s = Max(1, session->park_ms / 1000);
 			attempt_done(d, a, "not_sent", verdict.reason);
 			break;
 		case NOTIF_VERDICT_PROVIDER_DOWN:
@@ -246,7 +250,7 @@ lane_wants_record(const Dispatcher *d, const Lane *lane)
 int
 lane_room(const Dispatcher *d, const Lane *lane)
 {
-	return Min(session_capacity(lane->session), guc_max_in_flight - d->in_flight - d->n_waiting - d->n_done);
+	return Min(lane_gate_room(d, lane), guc_max_in_flight - d->in_flight - d->n_waiting - d->n_done);
 }
 
 /* How many attempts a lane should claim now; 0: wait. */
@@ -303,6 +307,7 @@ lane_publish(Dispatcher *d, Lane *lane)
 	NotifH2PoolStats stats = {0};
 	TimestampTz parked = 0;
 	const char *error = "";
+	char		why[NOTIF_BREAKER_WHY];
 
 	if (session != NULL)
 	{
@@ -315,6 +320,9 @@ lane_publish(Dispatcher *d, Lane *lane)
 		else if (left > 0)
 			parked = GetCurrentTimestamp() + left * 1000;
 		error = session->error[0] != '\0' ? session->error : stats.last_error;
+		parked = Max(parked, lane_gate_parked(lane, why, sizeof(why)));
+		if (why[0] != '\0' && error[0] == '\0')
+			error = why;
 	}
 	else
 		parked = DT_NOEND;
@@ -334,6 +342,8 @@ dispatcher_wait_ms(Dispatcher *d)
 		wait = 0;
 	else if (d->n_waiting > 0)
 		wait = Min(wait, ORDER_WAIT_MS);
+	if (d->gate_due_us < NOTIF_MAX_SLEEP_MS * 1000)
+		wait = Min(wait, (long) ((d->gate_due_us + 999) / 1000));
 	dlist_foreach(it, &d->lanes)
 	{
 		Lane	   *lane = dlist_container(Lane, node, it.cur);
@@ -350,9 +360,15 @@ dispatcher_wait_ms(Dispatcher *d)
 			int64		backoff = notif_h2_pool_backoff_ms(lane->session->pool);
 
 			due = Max(Max(due, parked), Max(backoff, 0));
-			/* full: an answer will wake us through the loop's fd */
-			if (due <= 0 && lane_claim_size(d, lane) == 0)
-				continue;
+			if (due <= 0)
+			{
+				int			size = lane_claim_size(d, lane);
+
+				due = lane_gate_wait_ms(d, lane, Max(size, 1));
+				/* full: an answer will wake us through the loop's fd */
+				if (due <= 0 && size == 0)
+					continue;
+			}
 			wait = Min(wait, (long) Max(due, 0));
 		}
 	}
@@ -416,7 +432,11 @@ dispatcher_claim_lanes(Dispatcher *d)
 		size = lane_claim_size(d, lane);
 		if (size == 0 || !session_ready(d, lane->session))
 			continue;
+		size = lane_gate_take(d, lane, size);
+		if (size == 0)
+			continue;
 		lane->hungry = dispatcher_claim(d, lane, size);
+		lane_gate_settle(d, lane);
 		claimed = true;
 	}
 	if (!claimed)
@@ -452,6 +472,7 @@ dispatcher_work(NotifWorker *worker, void *arg)
 		if (lane_wants_record(d, lane))
 			dispatcher_record(d, lane);
 	}
+	lane_gate_turn(d);
 
 	if (!worker->stopping)
 	{
@@ -509,6 +530,7 @@ static void
 dispatcher_after_error(NotifWorker *worker, void *arg)
 {
 	Dispatcher *d = arg;
+	dlist_iter	it;
 
 	/* raised after the commit: recorded again it would be there twice */
 	if (d->recording != NULL && d->n_recording > 0 && notif_spi_committed())
@@ -519,6 +541,8 @@ dispatcher_after_error(NotifWorker *worker, void *arg)
 	if (d->claiming != NULL)
 		d->claiming->claim_failures++;
 	d->claiming = NULL;
+	dlist_foreach(it, &d->lanes)
+		lane_gate_settle(d, dlist_container(Lane, node, it.cur));
 	while (!dlist_is_empty(&d->claimed))
 	{
 		Attempt    *a = dlist_container(Attempt, node, dlist_pop_head_node(&d->claimed));
@@ -600,12 +624,14 @@ notif_dispatcher_run(NotifWorker *worker)
 	worker->wait_fd = notif_loop_fd(d->loop);
 	CacheRegisterRelcacheCallback(config_invalidate, (Datum) 0);
 	notif_lane_forget(worker->database, worker->tier);
+	notif_pacer_forget(worker->dboid, worker->tier);
 	dispatcher_recover(d);
 
 	notif_worker_loop(worker, &ops, d);
 
 	worker->wait_fd = -1;
 	dispatcher_last_record(d);
+	notif_pacer_forget(worker->dboid, worker->tier);
 	notif_lane_forget(worker->database, worker->tier);
 	notif_resolver_free(d->resolver);
 	notif_loop_free(d->loop);

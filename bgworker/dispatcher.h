@@ -9,6 +9,7 @@
  *		fused.c		routes, too, in the critical tier
  *		record.c	writes what came back
  *		session.c	a provider account: credentials, token, connections
+ *		lane_gate.c	whether and how fast a lane may ask its provider
  *		content.c	types and events as the provider renders them
  *		dispatcher.c	the loop that calls them
  *
@@ -26,6 +27,7 @@
 #include "utils/uuid.h"
 
 #include "../src/ids.h"
+#include "../src/lane_shmem.h"
 #include "../src/net/h2_pool.h"
 #include "../src/provider/provider.h"
 #include "router.h"
@@ -62,6 +64,13 @@ typedef struct Session
 	uint64		fingerprint;	/* of definition and secrets */
 	int			used;			/* by how many lanes, recounted at reload */
 	int			in_flight;		/* requests that the pool holds */
+	NotifPacerLimits limits;	/* as defined */
+	NotifPacerRef pacer;
+	int			unreported;		/* sent, not yet told to the pacer */
+	NotifThrottleMeter meter;
+	bool		slowed;			/* it asked for fewer requests, to be logged */
+	int			slowed_s;		/* for how long, 0: not told */
+	char		slowed_why[NOTIF_REASON_MAX];
 	char		error[NOTIF_LANE_ERROR];
 	char		reported[NOTIF_LANE_ERROR]; /* what the log was last told */
 	int64		reported_ms;	/* monotonic, when; 0: nothing yet */
@@ -84,6 +93,14 @@ typedef struct Lane
 	dlist_head	done;			/* attempts whose outcome is not recorded */
 	int			n_done;
 	int64		done_since_ms;	/* monotonic; of the oldest in done */
+
+	/* lane_gate.c */
+	NotifBreakerRef breaker;	/* with the provider of session */
+	uint64		fingerprint;	/* of the session it was found for */
+	uint64		open_epoch;		/* the last opening that was noticed */
+	int			permits;		/* of the claim that goes on, for nobody yet */
+	NotifPacerRef permits_pacer;	/* whose they are */
+	uint64		epoch;			/* of the breaker, when they were given */
 	dlist_node	node;
 } Lane;
 
@@ -115,6 +132,12 @@ typedef struct Attempt
 	int			provider;		/* that it was sent through */
 	Session    *session;		/* of it; only while on the wire */
 	uint32		bearer_number;	/* with which of its bearers it was sent */
+
+	/* of lane_gate.c */
+	bool		permit;			/* holds one, not on the wire yet */
+	NotifBreakerRef breaker;	/* that gave it, in its epoch */
+	uint64		epoch;
+	NotifPacerRef pacer;
 	Flight	   *flight;
 
 	/* of order.c, while ordered and not done */
@@ -147,6 +170,9 @@ struct Dispatcher
 	int64		next_flight;
 	bool		config_stale;
 	int64		config_read_ms; /* monotonic */
+	int			n_sessions;		/* in use */
+	uint64		gate_changes;	/* notif_breaker_changes() that were dealt with */
+	int64		gate_due_us;	/* from the last turn on, a breaker is due */
 
 	/* claimed and not yet handed to the network: an ERROR returns them */
 	dlist_head	claimed;
@@ -245,6 +271,38 @@ extern void session_explain(Session *session, const char *reason, const char *de
 /* Tells the log of errors that it has not been told of. */
 extern void sessions_report(Dispatcher *d);
 extern void session_result(void *pool_ud, void *request_ud, const NotifResult *result);
+
+/* lane_gate.c */
+extern void lane_gates_attach(Dispatcher *d);	/* in a transaction */
+/* How many more the lane could have on the wire, permits aside. */
+extern int	lane_gate_room(const Dispatcher *d, const Lane *lane);
+/* Until when it is useless to ask for that many permits; 0: it is not. */
+extern long lane_gate_wait_ms(const Dispatcher *d, const Lane *lane, int wanted);
+/* Nothing is wrong with the provider. */
+extern bool lane_gate_closed(const Lane *lane);
+/* Permits for a claim, 0 … wanted. */
+extern int	lane_gate_take(Dispatcher *d, Lane *lane, int wanted);
+/* One of them for an attempt, or one more: whether it has got it. */
+extern bool lane_gate_hand(Dispatcher *d, Lane *lane, Attempt *a);
+/* The claim is over: permits that no attempt has got go back. */
+extern void lane_gate_settle(Dispatcher *d, Lane *lane);
+/*
+ * Whether an attempt may still be sent over the session with its permit: the
+ * breaker may have opened since.
+ */
+extern bool lane_gate_admit(Dispatcher *d, Attempt *a, const Session *session);
+/* It is on the wire; or it never will be, and its permit, if any, goes back. */
+extern void lane_gate_sent(Attempt *a);
+extern void lane_gate_unsent(Dispatcher *d, Attempt *a);
+/*
+ * Takes in a result; sets a->retry_after_s.  True if a failure is the provider's
+ * alone, so that no attempt counts.
+ */
+extern bool lane_gate_result(Dispatcher *d, Attempt *a, const NotifResult *result, const NotifVerdict *verdict);
+/* Once a turn, no transaction open.  Raises. */
+extern void lane_gate_turn(Dispatcher *d);
+/* Until when an open breaker keeps the lane from being read, and why; 0: none. */
+extern TimestampTz lane_gate_parked(const Lane *lane, char *why, size_t size);
 
 /* content.c */
 typedef struct EventContent

@@ -21,6 +21,7 @@
  */
 #define DIRECT_ROOM_MIN	50
 
+static bool fused_may_fly(Dispatcher *d, Lane *lane);
 static bool fused_stale(void *arg);
 static bool fused_fly(void *arg, Datum attempts, Datum lanes);
 static void fused_flown(void *arg);
@@ -29,6 +30,18 @@ void
 fused_init(Dispatcher *d)
 {
 	d->router = router_new(d->worker);
+}
+
+/* Permits for what the step may find; a provider that fails gets no short cut. */
+static bool
+fused_may_fly(Dispatcher *d, Lane *lane)
+{
+	if (!lane_gate_closed(lane))
+		return false;
+	if (lane_gate_take(d, lane, DIRECT_ROOM_MIN) == DIRECT_ROOM_MIN)
+		return true;
+	lane_gate_settle(d, lane);
+	return false;
 }
 
 long
@@ -53,11 +66,13 @@ fused_turn(Dispatcher *d)
 		Lane	   *lane = dlist_container(Lane, node, it.cur);
 
 		if (lane->present && session_usable(lane->session) && lane_room(d, lane) >= DIRECT_ROOM_MIN &&
-			session_ready(d, lane->session))
+			session_ready(d, lane->session) && fused_may_fly(d, lane))
 			lanes[n++] = Int32GetDatum(lane->id);
 	}
 	direct.lanes = PointerGetDatum(construct_array(lanes, n, INT4OID, 4, true, TYPALIGN_INT));
 	wait = router_turn(d->worker, d->router, &direct);
+	dlist_foreach(it, &d->lanes)
+		lane_gate_settle(d, dlist_container(Lane, node, it.cur));
 	d->router_idle = wait == NOTIF_IDLE;
 	d->routed_ms = now;
 	return wait;

@@ -8,8 +8,9 @@
  * refuses tokens older than an hour and punishes those that change more often
  * than every 20 minutes, over restarts, too (PROVIDERS section 1.4).
  *
- * While a session is parked nothing is claimed for it: a provider's failure is
- * no attempt of any delivery.
+ * While a session is parked nothing is claimed for it.  It is parked for want of
+ * working credentials of our own; a provider that fails is its breaker's affair
+ * (lane_gate.c).
  */
 #include "postgres.h"
 
@@ -112,7 +113,8 @@ typedef struct Definition
 	bool		complete;		/* every reference has a value, else see error */
 	bool		passing;		/* want of descriptors or memory kept one away */
 	char		error[NOTIF_LANE_ERROR];
-	uint64		fingerprint;
+	uint64		fingerprint;	/* of all that a connection depends on */
+	NotifPacerLimits limits;
 } Definition;
 
 static uint64
@@ -133,6 +135,7 @@ definition_read(int provider, Definition *def)
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		arg = Int32GetDatum(provider);
 	NotifRows	rows = notif_spi_run(&read, &arg, NULL, 1);
+	bool		none;
 
 	memset(def, 0, sizeof(*def));
 	def->name = notif_spi_text(&rows, 0, 1, cxt);
@@ -143,6 +146,11 @@ definition_read(int provider, Definition *def)
 								 &def->complete, &def->passing, def->error, sizeof(def->error));
 	def->cert = resolve_reference(notif_spi_text(&rows, 0, 6, cxt), notif_spi_text(&rows, 0, 7, cxt), false,
 								  &def->complete, &def->passing, def->error, sizeof(def->error));
+	def->limits.rate = notif_spi_double(&rows, 0, 8, &none);
+	if (none)
+		def->limits.rate = 0;
+	def->limits.burst = notif_spi_int32(&rows, 0, 9, NULL);
+	def->limits.max_in_flight = notif_spi_int32(&rows, 0, 10, NULL);
 	def->fingerprint = fingerprint_add(0, def->name);
 	def->fingerprint = fingerprint_add(def->fingerprint, def->kind);
 	def->fingerprint = fingerprint_add(def->fingerprint, def->settings);
@@ -237,6 +245,7 @@ session_get(Dispatcher *d, int provider)
 		if (session->provider == provider && session->fingerprint == def.fingerprint)
 		{
 			session->used++;
+			session->limits = def.limits;
 
 			/*
 			 * What kept it from opening may be mended without the definition
@@ -262,6 +271,7 @@ session_get(Dispatcher *d, int provider)
 	session = MemoryContextAllocZero(d->worker->life, sizeof(Session));
 	session->provider = provider;
 	session->fingerprint = def.fingerprint;
+	session->limits = def.limits;
 	session->dispatcher = d;
 	session->used = 1;
 	strlcpy(session->name, def.name != NULL ? def.name : "?", sizeof(session->name));
@@ -343,6 +353,7 @@ sessions_reload(Dispatcher *d)
 		if (session->used == 0 && session->in_flight == 0)
 			session_free(session);
 	}
+	lane_gates_attach(d);
 }
 
 /* ---- may it send? ------------------------------------------------------------ */

@@ -96,6 +96,37 @@ CREATE FUNCTION notif_private.lane_status(
 	RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_lane_status';
 COMMENT ON FUNCTION notif_private.lane_status() IS 'What each dispatcher says of its lanes, from shared memory.';
 
+CREATE FUNCTION notif_private.breaker_known(provider integer, route integer) RETURNS boolean
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'notif_breaker_known_sql';
+COMMENT ON FUNCTION notif_private.breaker_known(integer, integer) IS
+	'Whether shared memory has the state of a breaker. 55000 without shared_preload_libraries, as for the functions that follow.';
+
+CREATE FUNCTION notif_private.breaker_restore(provider integer, route integer, epoch bigint, at timestamptz, state text,
+											  cause text, step integer, probe_at timestamptz, why text, by text) RETURNS void
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_breaker_restore_sql';
+COMMENT ON FUNCTION notif_private.breaker_restore(integer, integer, bigint, timestamptz, text, text, integer, timestamptz, text, text) IS
+	'Puts the state of a breaker, as the last row of its log has it, into shared memory unless it is there. Half-open becomes open and due.';
+
+CREATE FUNCTION notif_private.breaker_switch(provider integer, route integer, open boolean, mend boolean, why text, by text,
+											 OUT epoch bigint, OUT from_state text)
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_breaker_switch_sql';
+COMMENT ON FUNCTION notif_private.breaker_switch(integer, integer, boolean, boolean, text, text) IS
+	'Opens or closes a breaker when this transaction commits; the caller logs it under epoch. NULL: nothing to change. mend: leaves one that was opened by hand.';
+
+CREATE FUNCTION notif_private.breaker_status(
+	OUT provider integer, OUT route integer, OUT state text, OUT cause text, OUT since timestamptz, OUT probe_at timestamptz,
+	OUT results bigint, OUT failed bigint, OUT suspects bigint, OUT share integer, OUT reason text, OUT by text)
+	RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_breaker_status_sql';
+COMMENT ON FUNCTION notif_private.breaker_status() IS
+	'The breakers of this database that shared memory knows. results, failed, suspects: of the last 30 s, or of the probes; share: per cent of the capacity that is used.';
+
+CREATE FUNCTION notif_private.pacer_status(
+	OUT provider integer, OUT rate double precision, OUT tokens double precision, OUT in_flight integer, OUT slowed boolean,
+	OUT slowed_until timestamptz)
+	RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_pacer_status_sql';
+COMMENT ON FUNCTION notif_private.pacer_status() IS
+	'How fast the providers of this database may be asked now, from shared memory. rate: per second, NULL for any; slowed: below what is configured, because the provider asked for it.';
+
 CREATE FUNCTION notif_private.boot_id() RETURNS bigint
 	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'notif_boot_id_sql';
 COMMENT ON FUNCTION notif_private.boot_id() IS 'A random number of this start of the server.';

@@ -47,6 +47,9 @@ CREATE TABLE notif_private.provider (
 	settings	jsonb NOT NULL,
 	key_ref		text,			-- 'file:/path' or 'secret:name'
 	cert_ref	text,
+	rate		numeric,		-- requests per second; NULL: any number
+	burst		integer,		-- of them at once; NULL: those of one second
+	max_in_flight integer,		-- of all tiers together; NULL: any number
 	enabled		boolean NOT NULL DEFAULT true,
 	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -75,6 +78,23 @@ CREATE TABLE notif_private.route (
 	app			text,			-- NULL: any
 	providers	text[] NOT NULL,
 	UNIQUE NULLS NOT DISTINCT (channel, platform, app)
+);
+
+-- Every change of a breaker; the last row of each is its state after a restart.
+-- seq is the epoch that the change began.
+CREATE TABLE notif_private.breaker_log (
+	provider_id	integer NOT NULL,
+	route_id	integer NOT NULL,
+	seq			bigint NOT NULL,
+	at			timestamptz NOT NULL,
+	from_state	text NOT NULL,
+	to_state	text NOT NULL,
+	cause		text NOT NULL,
+	step		integer NOT NULL,
+	probe_at	timestamptz,
+	reason		text,
+	by			name,			-- NULL: the breaker itself
+	PRIMARY KEY (provider_id, route_id, seq)
 );
 
 -- What endpoints share: one row per application and platform, with its route

@@ -5,7 +5,9 @@ CREATE FUNCTION notif_private.worker_record_@TIER@(
 	p_lane integer, p_provider integer, p_worker bigint,
 	p_attempts notif_private.attempt[],
 	-- accepted, retry, throttled, endpoint_gone, endpoint_suspect, message_bad,
-	-- not_sent, unknown, superseded: one for each attempt, like what follows
+	-- not_sent, unknown, superseded; retry_free, unknown_free: the same, but the
+	-- provider is out of order or too busy, and no attempt counts.  One for each
+	-- attempt, like what follows
 	p_verdicts text[], p_reasons text[], p_statuses integer[], p_refs text[], p_latencies integer[],
 	p_retry_after integer[],	-- seconds, told by the provider or by the lane's backoff; 0: not told
 	p_gone_at bigint[],			-- milliseconds, 0: not told
@@ -29,7 +31,9 @@ BEGIN
 	RETURN QUERY
 	WITH told AS MATERIALIZED (
 		SELECT u.delivery, u.attempt, u.tries, u.ord, u.event, u.type_id, u.recipient, u.endpoint, u.expires_at,
-			   u.collapse, u.verdict, u.reason, u.status, u.ref, u.latency, u.flight, u.gone_at,
+			   u.collapse, replace(u.verdict, '_free', '') AS verdict,
+			   u.verdict NOT IN ('not_sent', 'superseded', 'retry_free', 'unknown_free') AS counts,
+			   u.reason, u.status, u.ref, u.latency, u.flight, u.gone_at,
 			   po.on_unknown, po.max_attempts, po.retention, po.ordered,
 			   -- A refusal that is older than the registration says nothing of it.
 			   u.verdict = 'endpoint_gone' AND u.gone_at > 0 AND to_timestamp(u.gone_at / 1000.0) < ep.registered_at AS stale,
@@ -69,8 +73,8 @@ BEGIN
 					-- attempts are numbered by a smallint
 					WHEN t.attempt >= 32000 THEN 'failed'
 					-- Through no fault of its own: moved, not counted.
-					WHEN t.verdict = 'not_sent' THEN CASE WHEN t.next_at < t.expires_at THEN 'deferred' ELSE 'expired' END
-					WHEN t.tries + 1 >= t.max_attempts THEN 'failed'
+					WHEN NOT t.counts AND t.verdict <> 'unknown' THEN CASE WHEN t.next_at < t.expires_at THEN 'deferred' ELSE 'expired' END
+					WHEN t.counts AND t.tries + 1 >= t.max_attempts THEN 'failed'
 					WHEN t.next_at >= t.expires_at THEN 'expired'
 					WHEN t.verdict = 'unknown' THEN 'unknown'
 					ELSE 'retry' END::notif.outcome_state AS state
@@ -85,7 +89,7 @@ BEGIN
 						 AND NOT (d.verdict = 'endpoint_gone' AND NOT d.stale)
 					THEN 'retries_exhausted:' || coalesce(d.reason, '') ELSE nullif(d.reason, '') END,
 			   d.event, d.type_id, d.recipient, d.endpoint,
-			   d.tries + (d.verdict NOT IN ('not_sent', 'superseded'))::integer, p_provider, nullif(d.ref, ''), nullif(d.status, 0), d.latency, d.flight,
+			   d.tries + d.counts::integer, p_provider, nullif(d.ref, ''), nullif(d.status, 0), d.latency, d.flight,
 			   d.ord, d.expires_at,
 			   CASE WHEN d.state IN ('retry', 'deferred', 'unknown') THEN d.next_at END, v_now
 		  FROM decided d
@@ -95,7 +99,7 @@ BEGIN
 		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
 												   recipient, endpoint, event, expires_at, charged, collapse)
 		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', d.next_at), v_inc, p_lane, d.next_at, d.delivery, hashint8(d.recipient) & 63,
-			   d.attempt + 1, d.tries + (d.state <> 'deferred')::integer, d.type_id, d.ord, d.recipient, d.endpoint, d.event,
+			   d.attempt + 1, d.tries + d.counts::integer, d.type_id, d.ord, d.recipient, d.endpoint, d.event,
 			   d.expires_at, true, d.collapse
 		  FROM decided d WHERE d.state IN ('retry', 'deferred', 'unknown')
 		RETURNING due_at

@@ -35,14 +35,16 @@ $$;
 COMMENT ON FUNCTION notif_private.worker_events(uuid[]) IS 'What rendering needs of events.';
 
 CREATE FUNCTION notif_private.worker_provider(p_provider integer, OUT name text, OUT kind text, OUT settings text,
-											  OUT key_ref text, OUT key_value text, OUT cert_ref text, OUT cert_value text)
+											  OUT key_ref text, OUT key_value text, OUT cert_ref text, OUT cert_value text,
+											  OUT rate double precision, OUT burst integer, OUT max_in_flight integer)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	SELECT p.name, p.kind, p.settings::text, p.key_ref,
 		   (SELECT s.value FROM notif_private.secret s WHERE 'secret:' || s.name = p.key_ref),
 		   p.cert_ref,
-		   (SELECT s.value FROM notif_private.secret s WHERE 'secret:' || s.name = p.cert_ref)
-	  INTO name, kind, settings, key_ref, key_value, cert_ref, cert_value
+		   (SELECT s.value FROM notif_private.secret s WHERE 'secret:' || s.name = p.cert_ref),
+		   p.rate, coalesce(p.burst, greatest(1, ceil(p.rate))), p.max_in_flight
+	  INTO name, kind, settings, key_ref, key_value, cert_ref, cert_value, rate, burst, max_in_flight
 	  FROM notif_private.provider p WHERE p.id = p_provider;
 END
 $$;

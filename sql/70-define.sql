@@ -331,6 +331,7 @@ BEGIN
 		SELECT array_agg(p.id) INTO users FROM notif_private.provider p
 		WHERE 'secret:' || set_secret.name IN (p.key_ref, p.cert_ref);
 		PERFORM notif_private.forget_tokens(users);
+		PERFORM notif_private.mend_breakers(users, true);
 		PERFORM notif_private.config_changed();
 	END IF;
 END
@@ -397,12 +398,14 @@ COMMENT ON FUNCTION notif_private.check_reference(text, text) IS
 	'Raises 22023 unless reference is NULL, ''file:/path'' or ''secret:name'', 42704 unless the secret exists.';
 
 CREATE FUNCTION notif.define_provider(
-	name text, kind text DEFAULT 'apns', settings jsonb DEFAULT '{}', key text DEFAULT NULL, certificate text DEFAULT NULL)
+	name text, kind text DEFAULT 'apns', settings jsonb DEFAULT '{}', key text DEFAULT NULL, certificate text DEFAULT NULL,
+	rate numeric DEFAULT NULL, burst integer DEFAULT NULL, max_in_flight integer DEFAULT NULL)
 	RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-	old	notif_private.provider;
-	id	integer;
+	old		notif_private.provider;
+	id		integer;
+	changed	boolean;
 BEGIN
 	PERFORM notif_private.check_name('provider', define_provider.name);
 	IF notif_private.kind_channel(define_provider.kind) IS NULL THEN
@@ -422,6 +425,32 @@ BEGIN
 	PERFORM notif_private.check_provider(define_provider.kind, define_provider.settings,
 		define_provider.key IS NOT NULL, define_provider.certificate IS NOT NULL);
 
+	-- NaN is greater than any number
+	IF define_provider.rate NOT BETWEEN 0.1 AND 1000000 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('rate is out of range: %s', define_provider.rate),
+			DETAIL = format('It says how many requests provider %L gets per second.', define_provider.name),
+			HINT = 'Use a number from 0.1 to 1000000, or NULL for any number.';
+	END IF;
+	IF define_provider.burst NOT BETWEEN 1 AND 1000000 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('burst is out of range: %s', define_provider.burst),
+			DETAIL = format('It says how many requests provider %L may get at once.', define_provider.name),
+			HINT = 'Use a number from 1 to 1000000, or NULL for those of one second.';
+	END IF;
+	IF define_provider.burst IS NOT NULL AND define_provider.rate IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = 'burst without a rate',
+			DETAIL = 'A burst is how far the rate may be exceeded for a moment.',
+			HINT = 'Pass rate, too, or max_in_flight to limit what is on the wire at a time.';
+	END IF;
+	IF define_provider.max_in_flight NOT BETWEEN 1 AND 50000 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('max_in_flight is out of range: %s', define_provider.max_in_flight),
+			DETAIL = format('It says how many requests provider %L may have before it has answered them.', define_provider.name),
+			HINT = 'Use a number from 1 to 50000, or NULL for any number.';
+	END IF;
+
 	SELECT * INTO old FROM notif_private.provider p WHERE p.name = define_provider.name FOR UPDATE;
 	IF old.id IS NOT NULL AND notif_private.kind_channel(old.kind) IS DISTINCT FROM notif_private.kind_channel(define_provider.kind) THEN
 		RAISE EXCEPTION USING ERRCODE = '22023',
@@ -429,24 +458,30 @@ BEGIN
 			DETAIL = format('It is of kind %L.', old.kind),
 			HINT = 'Define a provider of another name.';
 	END IF;
-	INSERT INTO notif_private.provider AS p (name, kind, settings, key_ref, cert_ref, changed_at)
+	INSERT INTO notif_private.provider AS p (name, kind, settings, key_ref, cert_ref, rate, burst, max_in_flight, changed_at)
 	VALUES (define_provider.name, define_provider.kind, define_provider.settings,
-			define_provider.key, define_provider.certificate, notif.now())
+			define_provider.key, define_provider.certificate, define_provider.rate, define_provider.burst,
+			define_provider.max_in_flight, notif.now())
 	ON CONFLICT ON CONSTRAINT provider_name_key DO UPDATE
 		SET kind = EXCLUDED.kind, settings = EXCLUDED.settings, key_ref = EXCLUDED.key_ref,
-			cert_ref = EXCLUDED.cert_ref, changed_at = EXCLUDED.changed_at
+			cert_ref = EXCLUDED.cert_ref, rate = EXCLUDED.rate, burst = EXCLUDED.burst,
+			max_in_flight = EXCLUDED.max_in_flight, changed_at = EXCLUDED.changed_at
 	RETURNING p.id INTO id;
-	IF (old.kind, old.settings, old.key_ref, old.cert_ref) IS DISTINCT FROM
-		(define_provider.kind, define_provider.settings, define_provider.key, define_provider.certificate) THEN
+	changed := (old.kind, old.settings, old.key_ref, old.cert_ref) IS DISTINCT FROM
+		(define_provider.kind, define_provider.settings, define_provider.key, define_provider.certificate);
+	IF changed THEN
 		PERFORM notif_private.forget_tokens(ARRAY[id]);
 	END IF;
+	-- A key file may have been mended without a change here.
+	PERFORM notif_private.mend_breakers(ARRAY[id], changed);
 	PERFORM notif_private.config_changed();
 END
 $$;
-COMMENT ON FUNCTION notif.define_provider(text, text, jsonb, text, text) IS
+COMMENT ON FUNCTION notif.define_provider(text, text, jsonb, text, text, numeric, integer, integer) IS
 $$Defines or redefines a provider account.
 kind: 'apns'. settings: an object, see docs/reference.md. key, certificate: references 'file:/absolute/path' (a file that only the server's user can read) or 'secret:name'; a key alone means token authentication, a certificate with its key certificate authentication.
-Changing anything makes a new bearer token and gives endpoints that were quarantined under the old settings another chance.
+rate: requests per second, 0.1 to 1000000. burst: how many of them at once, 1 to 1000000; those of one second unless given. max_in_flight: requests without an answer yet, 1 to 50000. All tiers together keep to them, critical first; NULL is no limit.
+Changing kind, settings, key or certificate makes a new bearer token, gives endpoints that were quarantined under the old settings another chance, and closes the provider's breakers, unless somebody opened them by hand. Repeating the same definition closes those that refused credentials have opened.
 Errors: 22023 bad value, 42704 unknown secret.
 Example: SELECT notif.define_provider('apple', 'apns', '{"team_id": "ABCDE12345", "key_id": "ABC123DEFG", "topic": "com.example.shop"}', key => 'file:/etc/notif/apns.p8');$$;
 

@@ -32,6 +32,35 @@ $$;
 COMMENT ON FUNCTION notif_private.lanes_here() IS
 	'What the dispatchers of this database say of their lanes; no rows where notif is not preloaded.';
 
+CREATE FUNCTION notif_private.breakers_here()
+	RETURNS TABLE (provider integer, route integer, state text, since timestamptz, probe_at timestamptz, results bigint,
+				   failed bigint, suspects bigint, share integer, reason text, by text)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF notif_private.boot_id() <> 0 THEN
+		RETURN QUERY
+		SELECT b.provider, b.route, b.state, b.since, b.probe_at, b.results, b.failed, b.suspects, b.share, b.reason, b.by
+		FROM notif_private.breaker_status() b;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION notif_private.breakers_here() IS
+	'The breakers of this database in shared memory; no rows where notif is not preloaded.';
+
+CREATE FUNCTION notif_private.pacers_here()
+	RETURNS TABLE (provider integer, rate double precision, tokens double precision, in_flight integer, slowed boolean,
+				   slowed_until timestamptz)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF notif_private.boot_id() <> 0 THEN
+		RETURN QUERY
+		SELECT p.provider, p.rate, p.tokens, p.in_flight, p.slowed, p.slowed_until FROM notif_private.pacer_status() p;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION notif_private.pacers_here() IS
+	'How fast the providers of this database may be asked now; no rows where notif is not preloaded.';
+
 -- ---- configuration ----------------------------------------------------------
 
 CREATE VIEW notif.categories AS
@@ -69,7 +98,9 @@ CREATE VIEW notif.providers AS
 		   EXISTS (SELECT FROM notif_private.pause s
 				   WHERE s.what = 'everything' OR (s.what = 'provider' AND s.name = p.name)) AS paused,
 		   p.settings, p.key_ref AS key, p.cert_ref AS certificate, n.open, n.in_flight, n.accepted, n.failed, n.expired,
-		   n.suppressed, l.connections, l.parked_until, l.last_error, p.changed_at
+		   n.suppressed, l.connections, l.parked_until, l.last_error, p.rate, p.burst, p.max_in_flight,
+		   round(s.rate::numeric, 3) AS rate_now, floor(s.tokens)::integer AS tokens, s.in_flight AS on_the_wire,
+		   s.slowed_until, p.changed_at
 	FROM notif_private.provider p
 	LEFT JOIN LATERAL (
 		SELECT array_agg(r.id) AS lanes FROM notif_private.route r WHERE p.name = ANY (r.providers)) r ON true
@@ -84,9 +115,37 @@ CREATE VIEW notif.providers AS
 	LEFT JOIN LATERAL (
 		SELECT coalesce(sum(h.connections), 0)::integer AS connections, max(h.parked_until) AS parked_until,
 			   max(h.last_error) AS last_error
-		FROM notif_private.lanes_here() h WHERE h.lane = ANY (r.lanes)) l ON true;
+		FROM notif_private.lanes_here() h WHERE h.lane = ANY (r.lanes)) l ON true
+	LEFT JOIN notif_private.pacers_here() s ON s.provider = p.id;
 COMMENT ON VIEW notif.providers IS
-	'Provider accounts, what their routes have done so far, and what the dispatchers say of them now. parked_until: until when a route is not read because the provider is failing.';
+	'Provider accounts, what their routes have done so far, and what the dispatchers say of them now. parked_until: until when a route is not read because the provider is failing, see notif.breakers. rate, burst, max_in_flight: as defined, NULL for no limit. rate_now: requests per second that pass now, less than rate after the provider has said that it is asked too fast; tokens: of them at once; on_the_wire: requests without an answer yet; slowed_until: end of a pause that the provider asked for.';
+
+-- One for each route that a provider may carry, also while no dispatcher runs.
+CREATE VIEW notif.breakers AS
+	SELECT p.name AS provider, r.name AS route, coalesce(b.state, l.to_state, 'closed') AS state,
+		   coalesce(b.since, l.at) AS since, CASE WHEN b.state IS NULL THEN l.probe_at ELSE b.probe_at END AS probe_at,
+		   coalesce(b.results, 0) AS results, coalesce(b.failed, 0) AS failed, coalesce(b.suspects, 0) AS suspects,
+		   coalesce(b.share, CASE WHEN coalesce(l.to_state, 'closed') = 'closed' THEN 100 ELSE 0 END) AS share,
+		   CASE WHEN b.state IS NULL THEN l.reason ELSE b.reason END AS reason,
+		   CASE WHEN b.state IS NULL THEN l.by::text ELSE b.by END AS by
+	FROM notif_private.route r
+	CROSS JOIN LATERAL unnest(r.providers) u(name)
+	JOIN notif_private.provider p ON p.name = u.name
+	LEFT JOIN notif_private.breakers_here() b ON b.provider = p.id AND b.route = r.id
+	LEFT JOIN LATERAL (
+		SELECT x.* FROM notif_private.breaker_log x WHERE b.state IS NULL AND x.provider_id = p.id AND x.route_id = r.id
+		ORDER BY x.seq DESC LIMIT 1) l ON true;
+COMMENT ON VIEW notif.breakers IS
+	'Whether a provider is asked over a route: closed (yes), open (no: it failed), half_open (probes), recovering (a share of the capacity, per cent in share). since: when it changed; probe_at: when it may be probed, infinity: not before notif.close_breaker. results, failed, suspects: of the last 30 s, or of the probes. reason: why it changed; by: who did it, NULL for the breaker itself.';
+
+CREATE VIEW notif.breaker_log AS
+	SELECT l.at, p.name AS provider, r.name AS route, l.from_state AS "from", l.to_state AS "to", l.reason, l.by
+	FROM notif_private.breaker_log l
+	LEFT JOIN notif_private.provider p ON p.id = l.provider_id
+	LEFT JOIN notif_private.route r ON r.id = l.route_id
+	ORDER BY l.at, l.provider_id, l.route_id, l.seq;
+COMMENT ON VIEW notif.breaker_log IS
+	'Every change of every breaker, oldest first; by is NULL for those that the breaker has made itself.';
 
 -- ---- people -----------------------------------------------------------------
 

@@ -53,11 +53,16 @@ BEGIN
 	RETURN QUERY SELECT 'switches', n = 0, coalesce('paused: ' || word, 'nothing paused'),
 		CASE WHEN n > 0 THEN 'notif.switches says who, when and why; notif.resume undoes it.' END;
 
-	SELECT count(*), string_agg(format('%s until %s%s', r.name, l.parked_until, coalesce(': ' || nullif(l.last_error, ''), '')), '; ')
+	SELECT count(*), string_agg(x.line, '; ' ORDER BY x.line)
 	INTO n, word
-	FROM notif_private.lanes_here() l
-	JOIN notif_private.route r ON r.id = l.lane
-	WHERE l.parked_until > notif.now();
+	FROM (SELECT format('%s over %s: %s since %s%s', b.provider, b.route, b.state, b.since, coalesce(': ' || nullif(b.reason, ''), '')) AS line
+		  FROM notif.breakers b WHERE b.state IN ('open', 'half_open')
+		  UNION ALL
+		  SELECT format('%s until %s%s', r.name, l.parked_until, coalesce(': ' || nullif(l.last_error, ''), ''))
+		  FROM notif_private.lanes_here() l
+		  JOIN notif_private.route r ON r.id = l.lane
+		  WHERE l.parked_until > notif.now()
+			AND NOT EXISTS (SELECT FROM notif.breakers b WHERE b.route = r.name AND b.state IN ('open', 'half_open'))) x;
 	RETURN QUERY SELECT 'providers', n = 0, CASE WHEN n = 0 THEN 'no route is parked' ELSE format('%s parked', n) END, word;
 
 	SELECT count(*), string_agg(format('%s on %s', a.name, a.platform), ', ' ORDER BY a.name, a.platform)
@@ -108,5 +113,5 @@ END
 $$;
 COMMENT ON FUNCTION notif.health() IS
 $$Checks that notif does its work, one row each; ok = false comes with a hint.
-preload, workers, dispatch, instance (restored or copied?), partitions (two days ahead), switches (anything paused), providers (routes parked because a provider fails), routes (applications without one), quarantine, lag (what waits for over a minute), expired (over 1% of all deliveries), publications (of logical replication that hold notif's tables), ledger (do the counts add up).
+preload, workers, dispatch, instance (restored or copied?), partitions (two days ahead), switches (anything paused), providers (breakers that are open, routes parked for want of working credentials), routes (applications without one), quarantine, lag (what waits for over a minute), expired (over 1% of all deliveries), publications (of logical replication that hold notif's tables), ledger (do the counts add up).
 Example: SELECT * FROM notif.health() WHERE NOT ok;$$;

@@ -65,7 +65,7 @@ DECLARE
 		'unregister_device', 'subscribe', 'subscribe_many', 'unsubscribe', 'inbox', 'unread_count', 'mark_read', 'mark_all_read'];
 	reader		constant text[] := ARRAY['now', 'trace', 'trace_correlation', 'health', 'audit'];
 	-- A view's functions are called with the rights of whoever reads the view.
-	of_views	constant text[] := ARRAY['workers_here', 'lanes_here'];
+	of_views	constant text[] := ARRAY['workers_here', 'lanes_here', 'breakers_here', 'pacers_here'];
 	command		text;
 BEGIN
 	FOR command IN

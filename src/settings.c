@@ -22,6 +22,7 @@ bool		guc_dispatch = true;
 int			guc_instance_guard = NOTIF_GUARD_OFF;
 int			guc_shutdown_grace = 5000;
 int			guc_max_in_flight = 4000;
+int			guc_breaker_volume = NOTIF_BREAKER_VOLUME;
 int			guc_claim_batch = 1000;
 int			guc_router_chunk = 2000;
 int			guc_retention_days = 30;
@@ -37,6 +38,13 @@ static bool settings_check_databases(char **newval, void **extra, GucSource sour
 void
 notif_settings_define(void)
 {
+	DefineCustomIntVariable("notif.breaker_volume",
+							"Results of the last 30 s that a breaker needs before it opens for a share of them.",
+							"A quarter of it in a row without a connection is enough. Refused credentials open "
+							"a breaker at once.",
+							&guc_breaker_volume, NOTIF_BREAKER_VOLUME, 4, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
 	DefineCustomIntVariable("notif.claim_batch",
 							"Attempts that a dispatcher claims in one transaction, at most.",
 							NULL, &guc_claim_batch, 1000, 1, 1000,

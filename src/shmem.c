@@ -70,7 +70,7 @@ shmem_request(void)
 		prev_shmem_request_hook();
 
 	RequestAddinShmemSpace(MAXALIGN(sizeof(NotifShared)));
-	RequestNamedLWLockTranche("notif", 1);
+	RequestNamedLWLockTranche("notif", 2);
 }
 
 /* Runs at server start and again after each crash cycle, with fresh memory. */
@@ -87,7 +87,8 @@ shmem_startup(void)
 	if (!found)
 	{
 		memset(notif_shared, 0, sizeof(NotifShared));
-		notif_shared->lock = &GetNamedLWLockTranche("notif")->lock;
+		notif_shared->lock = &GetNamedLWLockTranche("notif")[0].lock;
+		notif_shared->lane_lock = &GetNamedLWLockTranche("notif")[1].lock;
 		do
 		{
 			if (!pg_strong_random(&notif_shared->boot_id, sizeof(notif_shared->boot_id)))
@@ -102,6 +103,7 @@ shmem_startup(void)
 		ConditionVariableInit(&notif_shared->slot_freed);
 		for (int i = 0; i < NOTIF_MAX_DATABASES; i++)
 			shmem_init_database(&notif_shared->databases[i]);
+		notif_lane_shmem_init(&notif_shared->lanes);
 	}
 	LWLockRelease(AddinShmemInitLock);
 }

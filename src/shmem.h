@@ -25,6 +25,7 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
+#include "lane_shmem.h"
 #include "notif.h"
 
 #define NOTIF_MAX_DATABASES 16
@@ -130,6 +131,8 @@ typedef struct NotifDatabaseSlot
 typedef struct NotifShared
 {
 	LWLock	   *lock;			/* [C] guards what is marked [L] */
+	LWLock	   *lane_lock;		/* [C] guards lanes, see lane_shmem.h; neither
+								 * lock is taken under the other */
 	uint64		boot_id;		/* [C] random, never 0, new with each start of
 								 * shared memory (server start or crash cycle) */
 	int			launcher_pid;	/* [L] */
@@ -143,6 +146,7 @@ typedef struct NotifShared
 	ConditionVariable slot_freed;	/* broadcast when a worker leaves its slot */
 
 	NotifDatabaseSlot databases[NOTIF_MAX_DATABASES];
+	NotifLaneShared lanes;
 } NotifShared;
 
 /* NULL when not preloaded. */

@@ -201,6 +201,7 @@ shared_preload_libraries = 'notif'
 notif.databases = '$databases'
 max_worker_processes = 24
 max_prepared_transactions = 10
+notif.breaker_volume = 1000000	# what provokes failures in bursts is not about breakers
 log_statement = none
 log_line_prefix = '%m [%p] %b %e '
 timezone = 'UTC'
