@@ -70,8 +70,8 @@ def bench():
     say("%d samples in %d s; in flight median %d, max %d, more than none in %.0f %% of them; "
         "samples inside a short transaction: %s" %
         (samples, seconds, median(in_flight), max(in_flight), share * 100, transient or "none"))
-    # Parking a failing route may empty the wire for a while, not for most of it.
-    if share < 0.5:
+    # Requests time out after 30 s, and then the provider's breaker keeps the wire empty.
+    if share < 0.3:
         raise Failed("hardly anything was in flight: the hang was not tested")
 
     sandbox.get("/fault?hang=off")
