@@ -307,7 +307,6 @@ lane_publish(Dispatcher *d, Lane *lane)
 	NotifH2PoolStats stats = {0};
 	TimestampTz parked = 0;
 	const char *error = "";
-	char		why[NOTIF_BREAKER_WHY];
 
 	if (session != NULL)
 	{
@@ -320,9 +319,7 @@ lane_publish(Dispatcher *d, Lane *lane)
 		else if (left > 0)
 			parked = GetCurrentTimestamp() + left * 1000;
 		error = session->error[0] != '\0' ? session->error : stats.last_error;
-		parked = Max(parked, lane_gate_parked(lane, why, sizeof(why)));
-		if (why[0] != '\0' && error[0] == '\0')
-			error = why;
+		parked = Max(parked, lane_gate_parked(lane));
 	}
 	else
 		parked = DT_NOEND;

@@ -301,8 +301,8 @@ extern void lane_gate_unsent(Dispatcher *d, Attempt *a);
 extern bool lane_gate_result(Dispatcher *d, Attempt *a, const NotifResult *result, const NotifVerdict *verdict);
 /* Once a turn, no transaction open.  Raises. */
 extern void lane_gate_turn(Dispatcher *d);
-/* Until when an open breaker keeps the lane from being read, and why; 0: none. */
-extern TimestampTz lane_gate_parked(const Lane *lane, char *why, size_t size);
+/* Until when an open breaker keeps the lane from being read; 0: it does not. */
+extern TimestampTz lane_gate_parked(const Lane *lane);
 
 /* content.c */
 typedef struct EventContent

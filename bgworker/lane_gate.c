@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "../src/core/retry_after.h"
+#include "../src/core/text.h"
 #include "../src/ids.h"
 #include "../src/lane_shmem.h"
 #include "../src/settings.h"
@@ -244,6 +245,8 @@ lane_gate_result(Dispatcher *d, Attempt *a, const NotifResult *result, const Not
 	NotifSign	sign;
 	bool		blameless;
 	bool		connected = true;
+	char		text[NOTIF_BREAKER_WHY] = "";
+	char		word[NOTIF_BREAKER_WHY];
 
 	notif_pacer_ended(a->pacer, d->worker->tier);
 	/* as a date it is measured from the real clock: the provider's */
@@ -260,8 +263,11 @@ lane_gate_result(Dispatcher *d, Attempt *a, const NotifResult *result, const Not
 		connected = stats.connections > 0;
 	}
 	sign = notif_provider_sign(result, verdict, connected);
-	blameless = notif_breaker_report(a->breaker, a->epoch, sign,
-									 verdict->reason[0] != '\0' ? verdict->reason : "no answer");
+	if (sign != NOTIF_SIGN_GOOD)
+		snprintf(text, sizeof(text), "%s%s%s", verdict->reason, result->detail[0] != '\0' ? ": " : "", result->detail);
+	/* it may have been cut within a character */
+	notif_text_ascii(text, strlen(text), word, sizeof(word));
+	blameless = notif_breaker_report(a->breaker, a->epoch, sign, word);
 	return gate_throttled(d, a, result, verdict) || blameless;
 }
 
@@ -384,13 +390,9 @@ lane_gate_turn(Dispatcher *d)
 }
 
 TimestampTz
-lane_gate_parked(const Lane *lane, char *why, size_t size)
+lane_gate_parked(const Lane *lane)
 {
-	TimestampTz until = 0;
 	uint64		epoch;
 
-	why[0] = '\0';
-	if (notif_breaker_mode(lane->breaker, &epoch) == NOTIF_BREAKER_OPEN)
-		notif_breaker_explain(lane->breaker, why, size, &until);
-	return until;
+	return notif_breaker_mode(lane->breaker, &epoch) == NOTIF_BREAKER_OPEN ? notif_breaker_until(lane->breaker) : 0;
 }

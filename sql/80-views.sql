@@ -98,7 +98,9 @@ CREATE VIEW notif.providers AS
 		   EXISTS (SELECT FROM notif_private.pause s
 				   WHERE s.what = 'everything' OR (s.what = 'provider' AND s.name = p.name)) AS paused,
 		   p.settings, p.key_ref AS key, p.cert_ref AS certificate, n.open, n.in_flight, n.accepted, n.failed, n.expired,
-		   n.suppressed, l.connections, l.parked_until, l.last_error, p.rate, p.burst, p.max_in_flight,
+		   n.suppressed, l.connections, l.parked_until,
+		   coalesce(l.last_error, (SELECT min(b.reason) FROM notif_private.breakers_here() b
+									WHERE b.provider = p.id AND b.state IN ('open', 'half_open'))) AS last_error, p.rate, p.burst, p.max_in_flight,
 		   round(s.rate::numeric, 3) AS rate_now, floor(s.tokens)::integer AS tokens, s.in_flight AS on_the_wire,
 		   s.slowed_until, p.changed_at
 	FROM notif_private.provider p

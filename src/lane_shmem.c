@@ -356,23 +356,22 @@ notif_breaker_new_credentials(NotifBreakerRef ref)
 	LWLockRelease(notif_shared->lane_lock);
 }
 
-void
-notif_breaker_explain(NotifBreakerRef ref, char *why, size_t size, TimestampTz *until)
+TimestampTz
+notif_breaker_until(NotifBreakerRef ref)
 {
 	NotifBreakerSlot *slot = breaker_lock(ref, LW_SHARED);
-	int64		wait;
+	TimestampTz until = 0;
 
-	*until = 0;
-	why[0] = '\0';
 	if (slot == NULL)
-		return;
-	strlcpy(why, slot->why, size);
+		return 0;
 	if (slot->core.state == NOTIF_BREAKER_OPEN)
 	{
-		wait = notif_breaker_wait_us(&slot->core, notif_lane_now_us(), 0);
-		*until = wait == INT64_MAX ? DT_NOEND : wait > 0 ? notif_now() + wait : 0;
+		int64		wait = notif_breaker_wait_us(&slot->core, notif_lane_now_us(), 0);
+
+		until = wait == INT64_MAX ? DT_NOEND : wait > 0 ? notif_now() + wait : 0;
 	}
 	LWLockRelease(notif_shared->lane_lock);
+	return until;
 }
 
 /* ---- breakers: the log ---------------------------------------------------------------------- */

@@ -148,9 +148,9 @@ extern bool notif_breaker_report(NotifBreakerRef ref, uint64 epoch, NotifSign si
 /* Other credentials are in use: a breaker that refused ones had opened is due. */
 extern void notif_breaker_new_credentials(NotifBreakerRef ref);
 
-/* Why it is in its state, and until when nobody probes (0: somebody may;
- * DT_NOEND: until somebody closes it). */
-extern void notif_breaker_explain(NotifBreakerRef ref, char *why, size_t size, TimestampTz *until);
+/* Until when an open one is not probed; 0: it may be, or is not open;
+ * DT_NOEND: until somebody closes it. */
+extern TimestampTz notif_breaker_until(NotifBreakerRef ref);
 
 /*
  * Changes of this database that are not written down, into changes[max]; returns
