@@ -406,11 +406,11 @@ sub waiting
 SELECT o.delivery, o.event, o.type_id FROM notif_private.outbox_$tier o
 LEFT JOIN (SELECT DISTINCT ON (c.lane) c.* FROM notif_private.cursor_$tier c WHERE c.role = 2 ORDER BY c.lane, c.seq DESC) c USING (lane)
 WHERE o.incarnation = notif_private.current_incarnation()
-  AND NOT notif_private.passed(o.xid, o.delivery, c.s_from, c.s_to, c.xid, c.id)
+  AND NOT notif_private.passed(o.xid, o.ord, c.s_from, c.s_to, c.xid, c.place)
 UNION ALL
 SELECT s.delivery, s.event, s.type_id FROM notif_private.schedule_$tier s
 LEFT JOIN (SELECT DISTINCT ON (c.lane) c.* FROM notif_private.cursor_$tier c WHERE c.role = 3 ORDER BY c.lane, c.seq DESC) c USING (lane)
-WHERE (s.due_at, s.delivery) > (coalesce(c.due, '-infinity'), coalesce(c.id, '00000000-0000-0000-0000-000000000000'))
+WHERE NOT notif_private.passed(s.due_at, s.ord, s.delivery, c.due, c.place, c.id)
 UNION ALL
 SELECT a.delivery, a.event, a.type_id FROM notif_private.flight_$tier f CROSS JOIN LATERAL unnest(f.attempts) a
 WHERE NOT f.closed
