@@ -551,7 +551,10 @@ dispatcher_after_error(NotifWorker *worker, void *arg)
 	}
 	d->flown = NIL;
 	if (d->router != NULL)
+	{
 		router_recover(worker, d->router);
+		d->router_idle = false;
+	}
 	config_invalid = true;
 }
 

@@ -604,6 +604,10 @@ worker_caught(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
 	}
 	FreeErrorData(error);
 
+	/* what woke the turn that raised is still to be done */
+	if (worker->woken)
+		pg_atomic_write_u32(&worker->slot->wake, 1);
+
 	/* recover is the kind's own code: an ERROR in it ends the process */
 	if (ops->recover != NULL)
 		ops->recover(worker, arg);

@@ -67,7 +67,7 @@ ok( wait_true($node, q{SELECT crashes = 4 AND state = 'waiting after crashes' AN
 	'F-P-11, die: and shown');
 is( one_value($node, q{SELECT ok, hint LIKE '%router standard: 4 starts in a row%' FROM notif.health() WHERE check_name = 'workers'}),
 	'f|t', 'F-P-11, die: notif.health() says so');
-ok( wait_true($node, q{SELECT count(*) = 6 FROM notif_private.worker_status() WHERE state = 'running' AND crashes = 0}),
+ok( wait_true($node, qq{SELECT count(*) = @{[ NotifTest::WORKERS - 1 ]} FROM notif_private.worker_status() WHERE state = 'running' AND crashes = 0}),
 	'F-P-11, die: all the others run meanwhile');
 $code = one_value($node, q{SELECT notif.publish('code', 'p2', '{"n": 2}')});
 ok(wait_true($node, "SELECT count(*) = 1 FROM notif.deliveries WHERE event = '$code' AND state = 'accepted'"),
@@ -111,7 +111,7 @@ for my $point (qw(K9a K9b))
 	$node->safe_psql('postgres', 'CREATE DATABASE gone');
 	my $holder = $node->background_psql('gone');
 	$holder->query_safe('CREATE EXTENSION notif');
-	ok( wait_true($node, q{SELECT count(*) = 7 FROM notif_private.worker_status() WHERE database = 'gone' AND state = 'running' AND pid IS NOT NULL}),
+	ok( wait_true($node, qq{SELECT count(*) = @{[ NotifTest::WORKERS ]} FROM notif_private.worker_status() WHERE database = 'gone' AND state = 'running' AND pid IS NOT NULL}),
 		"F-P-12, $point: workers of the database run");
 	# the lock they wait for is one of that database
 	my $key = one_value($node, "SELECT notif_fault.key('$point')");
