@@ -151,6 +151,7 @@ typedef struct Attempt
 	int			status;
 	int			latency_us;
 	int			retry_after_s;
+	int			retry_after_ms; /* added to it */
 	int64		gone_at_ms;
 	char		reason[NOTIF_REASON_MAX];
 	char		ref[NOTIF_REASON_MAX];

@@ -28,7 +28,9 @@
 #include "dispatcher.h"
 
 #define QUEUE_MAX			16	/* attempts of one endpoint that wait in memory */
-#define LATENCY_DEFAULT_MS	50	/* what one of them is expected to take */
+#define LATENCY_GUESS_MS	50
+#define LATENCY_MAX_MS		1000
+#define BEHIND_MAX_MS		600000
 
 typedef struct EndpointQueue
 {
@@ -38,7 +40,8 @@ typedef struct EndpointQueue
 	int			n_waiting;
 	int64		since_ms;		/* when that began, or ended last */
 	int			unrecorded;		/* done, not for good, and not recorded */
-	int			behind;			/* given back since the entry was made */
+	int			latency_ms;		/* of its last request, or a guess */
+	int			behind_ms;		/* what was given back before will take */
 } EndpointQueue;
 
 void
@@ -102,8 +105,9 @@ give_back(Dispatcher *d, EndpointQueue *queue, Attempt *a)
 	int64		age_ms = notif_monotonic_ms() - queue->since_ms;
 
 	/* who hangs for long is asked ever more rarely */
-	a->retry_after_s = (int) Min(60, 1 + age_ms / 1000) +
-		(int) Min(3600, (int64) queue->behind++ * LATENCY_DEFAULT_MS / 1000);
+	a->retry_after_s = (int) Min(60, 1 + age_ms / 1000);
+	a->retry_after_ms = queue->behind_ms;
+	queue->behind_ms = Min(queue->behind_ms + queue->latency_ms, BEHIND_MAX_MS);
 	a->queue = queue;
 	queue->unrecorded++;
 	attempt_done(d, a, "not_sent", "order");
@@ -149,7 +153,8 @@ order_admit(Dispatcher *d, Attempt *a, const ClaimedText *text)
 		queue->since_ms = notif_monotonic_ms();
 		queue->n_waiting = 0;
 		queue->unrecorded = 0;
-		queue->behind = 0;
+		queue->latency_ms = LATENCY_GUESS_MS;
+		queue->behind_ms = 0;
 		dlist_init(&queue->waiting);
 		a->queue = queue;
 		dlist_delete(&a->node);
@@ -200,6 +205,8 @@ order_ended(Dispatcher *d, Attempt *a)
 	if (queue->flying != a)
 		return;					/* given back */
 	queue->flying = NULL;
+	if (a->latency_us > 0)
+		queue->latency_ms = Min(a->latency_us / 1000 + 1, LATENCY_MAX_MS);
 
 	/*
 	 * The next one goes only behind what has ended for good, and with the

@@ -175,7 +175,7 @@ dispatcher_record(Dispatcher *d, Lane *lane)
 		columns[3][i] = Int32GetDatum(a->status);
 		columns[4][i] = CStringGetTextDatum(a->ref);
 		columns[5][i] = Int32GetDatum(a->latency_us);
-		columns[6][i] = Int32GetDatum(a->retry_after_s);
+		columns[6][i] = Int32GetDatum(a->retry_after_s * 1000 + a->retry_after_ms);
 		columns[7][i] = Int64GetDatum(a->gone_at_ms);
 		columns[8][i] = Int64GetDatum(a->flight->id);
 		hold |= a->hold;

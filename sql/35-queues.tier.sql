@@ -52,16 +52,17 @@ CREATE TABLE notif_private.schedule_@TIER@ (
 	collapse	bigint
 ) PARTITION BY RANGE (part);
 
--- Endpoints of which an attempt waits in the schedule: what comes later in order
--- waits behind it.  A row holds until the horizon of its lane has passed its time,
--- which is when that attempt has been read.  Written only when something is put off, by
--- the owner of the recipient's slot; apart from the endpoint, so that no tier waits
--- for another's lock.
+-- Endpoints of which attempts were put off.  Those that are put off together keep
+-- their order by their times; what comes behind them waits until the last of these.
+-- A row holds until the horizon of its lane has passed that time, which is when all
+-- of them have been read.  Written only when something is put off, by the owner of
+-- the recipient's slot; apart from the endpoint, so that no tier waits for another's
+-- lock.
 CREATE TABLE notif_private.blocked_@TIER@ (
 	endpoint	bigint PRIMARY KEY,
 	lane		integer NOT NULL,
 	until		timestamptz NOT NULL,
-	ord			bigint NOT NULL		-- the smallest one that waits
+	ord			bigint NOT NULL		-- later ones wait until then; up to it they are in order
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
 CREATE INDEX blocked_@TIER@_until ON notif_private.blocked_@TIER@ (lane, until);
 

@@ -36,8 +36,9 @@ $$;
 COMMENT ON FUNCTION notif_private.passed(timestamptz, bigint, uuid, timestamptz, bigint, uuid) IS
 	'Whether a scheduled attempt lies before a lane''s horizon (NULL: nothing does).';
 
--- An endpoint's block with one more that is put off: until the last of those that
--- wait, from the first of them.  What its lane's horizon has passed is over.
+-- An endpoint's block with more that is put off: until the later of the two times,
+-- for whatever is behind the earlier of the two groups.  What its lane's horizon has
+-- passed is over.
 CREATE FUNCTION notif_private.still_blocked(
 	p_lane integer, p_until timestamptz, p_ord bigint,
 	new_lane integer, new_until timestamptz, new_ord bigint, p_horizon timestamptz,
@@ -52,7 +53,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.still_blocked(integer, timestamptz, bigint, integer, timestamptz, bigint, timestamptz) IS
-	'Joins what blocks an endpoint already with another attempt that is put off.';
+	'Joins what blocks an endpoint already with others that are put off.';
 
 CREATE FUNCTION notif_private.is_paused(p_what text, p_name text) RETURNS boolean
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$

@@ -197,7 +197,7 @@ BEGIN
 	),
 	blocking AS (
 		INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, lane, until, ord)
-		SELECT j.endpoint, p_lane, max(j.next_at), min(j.ord) FROM judged j
+		SELECT j.endpoint, p_lane, max(j.next_at), max(j.ord) FROM judged j
 		 WHERE j.verdict = 'deferred' AND j.ordered GROUP BY j.endpoint ORDER BY j.endpoint
 		ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
 		   SET (lane, until, ord) = (SELECT b.lane, b.until, b.ord FROM notif_private.still_blocked(

@@ -9,7 +9,7 @@ CREATE FUNCTION notif_private.worker_record_@TIER@(
 	-- provider is out of order or too busy, and no attempt counts.  One for each
 	-- attempt, like what follows
 	p_verdicts text[], p_reasons text[], p_statuses integer[], p_refs text[], p_latencies integer[],
-	p_retry_after integer[],	-- seconds, told by the provider or by the lane's backoff; 0: not told
+	p_retry_after integer[],	-- milliseconds, told by the provider or by the lane's backoff; 0: not told
 	p_gone_at bigint[],			-- milliseconds, 0: not told
 	p_flights bigint[],			-- of which flight each is
 	p_closed bigint[])			-- flights that have nothing left
@@ -38,7 +38,9 @@ BEGIN
 			   -- A refusal that is older than the registration says nothing of it.
 			   u.verdict = 'endpoint_gone' AND u.gone_at > 0 AND to_timestamp(u.gone_at / 1000.0) < ep.registered_at AS stale,
 			   greatest(v_horizon,
-				   CASE WHEN u.retry_after > 0 THEN v_now + make_interval(secs => u.retry_after * (1 + 0.1 * random()))
+				   CASE WHEN u.retry_after > 0
+						THEN v_now + make_interval(secs => u.retry_after / 1000.0
+												   * (1 + CASE WHEN u.reason = 'order' THEN 0 ELSE 0.1 * random() END))
 						-- exponential, full jitter
 						ELSE v_now + greatest(interval '50 milliseconds',
 							 random() * least(po.retry_cap, po.retry_base * power(2, least(u.tries, 20))))
@@ -106,7 +108,7 @@ BEGIN
 	),
 	blocking AS (
 		INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, lane, until, ord)
-		SELECT d.endpoint, p_lane, max(d.next_at), min(d.ord) FROM decided d
+		SELECT d.endpoint, p_lane, max(d.next_at), max(d.ord) FROM decided d
 		 WHERE d.ordered AND d.state IN ('retry', 'deferred', 'unknown') GROUP BY d.endpoint ORDER BY d.endpoint
 		ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
 		   SET (lane, until, ord) = (SELECT b.lane, b.until, b.ord FROM notif_private.still_blocked(
@@ -202,7 +204,7 @@ BEGIN
 			RETURNING 1
 		), blocking AS (
 			INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, lane, until, ord)
-			SELECT d.endpoint, fl.lane, greatest(v_now, v_horizon) + interval '1 microsecond', min(d.ord) FROM doubt d
+			SELECT d.endpoint, fl.lane, greatest(v_now, v_horizon) + interval '1 microsecond', max(d.ord) FROM doubt d
 			 WHERE d.ordered AND d.state = 'unknown' GROUP BY d.endpoint ORDER BY d.endpoint
 			ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
 			   SET (lane, until, ord) = (SELECT b.lane, b.until, b.ord FROM notif_private.still_blocked(

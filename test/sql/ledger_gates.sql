@@ -167,7 +167,7 @@ END
 $$;
 SELECT pg_temp.record(:lane, :provider, 2, 'accepted', '', 'three', 'talk');
 SELECT pg_temp.record(:lane, :provider, 2, 'endpoint_suspect', 'BadDeviceToken', 'fresh', 'talk');
-SELECT pg_temp.record(:lane, :provider, 2, 'throttled', 'TooManyRequests', 'drained', 'talk', retry_after => 60);
+SELECT pg_temp.record(:lane, :provider, 2, 'throttled', 'TooManyRequests', 'drained', 'talk', retry_after => 60000);
 SELECT pg_temp.record(:lane, :provider, 2, 'unknown', 'reset', 'other', 'money');
 SELECT * FROM pg_temp.balance();
 SELECT pg_temp.record(:lane, :provider, 2, 'endpoint_gone', 'Unregistered', 'doubts', 'plain', close => true);

@@ -34,14 +34,14 @@ END
 $$;
 
 -- Records a verdict for each of what was claimed last, in that order.
-CREATE FUNCTION t.answer(verdicts text[] DEFAULT '{}') RETURNS integer LANGUAGE sql AS $$
+CREATE FUNCTION t.answer(verdicts text[] DEFAULT '{}', closes boolean DEFAULT true) RETURNS integer LANGUAGE sql AS $$
 	SELECT r.retries
 	FROM (SELECT array_agg(x.a ORDER BY x.nth) AS a, array_agg(x.flight ORDER BY x.nth) AS f, count(*)::integer AS n FROM t.flown x) b
 	CROSS JOIN LATERAL notif_private.worker_record_standard(
 		(SELECT id FROM notif_private.route), (SELECT id FROM notif_private.provider), 1, b.a,
 		(SELECT array_agg(coalesce(v, 'accepted') ORDER BY i) FROM generate_series(1, b.n) i LEFT JOIN LATERAL (SELECT verdicts[i] AS v) x ON true),
 		array_fill(''::text, ARRAY[b.n]), array_fill(0, ARRAY[b.n]), array_fill(''::text, ARRAY[b.n]), array_fill(0, ARRAY[b.n]),
-		array_fill(0, ARRAY[b.n]), array_fill(0::bigint, ARRAY[b.n]), b.f, ARRAY[b.f[1]]) r
+		array_fill(0, ARRAY[b.n]), array_fill(0::bigint, ARRAY[b.n]), b.f, CASE WHEN closes THEN ARRAY[b.f[1]] ELSE '{}' END) r
 $$;
 
 -- Publishes number n to somebody.
@@ -103,17 +103,55 @@ SELECT * FROM t.fates('[1,10)') WHERE state <> 'accepted';
 SELECT count(t.tell('ada', 'note', n)) FROM generate_series(11, 12) n;
 SELECT t.route();
 SELECT t.claim();
-SELECT t.answer('{retry,not_sent}');
--- the second comes up before the first would, and waits for it again
-UPDATE notif_private.schedule_standard s SET due_at = notif.now() + CASE f.nth WHEN 1 THEN interval '30 minutes' ELSE '1 minute' END
+-- the second is given back while the first is still in the air
+CREATE TABLE t.first AS SELECT * FROM t.flown WHERE nth = 1;
+DELETE FROM t.flown WHERE nth = 1;
+UPDATE t.flown SET nth = 1;
+SELECT t.answer('{not_sent}', closes => false);
+UPDATE notif_private.schedule_standard s SET due_at = notif.now() + interval '1 minute'
+FROM t.flown f WHERE s.delivery = (f.a).delivery AND s.attempt = 2;
+UPDATE notif_private.blocked_standard SET until = notif.now() + interval '1 minute';
+TRUNCATE t.flown;
+INSERT INTO t.flown SELECT * FROM t.first;
+SELECT t.answer('{retry}');
+UPDATE notif_private.schedule_standard s SET due_at = notif.now() + interval '30 minutes'
 FROM t.flown f WHERE s.delivery = (f.a).delivery AND s.attempt = 2;
 UPDATE notif_private.blocked_standard SET until = notif.now() + interval '30 minutes';
+-- the second comes up before the first, and waits for it again
 SELECT notif_private.shift_clock(90 * 1000000) > 0 AS later;
-SELECT t.route();
 SELECT t.claim();
 SELECT * FROM t.fates('[12,13)');
 SELECT notif_private.shift_clock(2 * 3600 * 1000000::bigint) > 0 AS later;
+SELECT t.claim();
+SELECT t.answer();
+
+-- ---- a flood is spread, not pushed to its end ------------------------------------------
+
+SELECT count(t.tell('ada', 'note', n)) FROM generate_series(71, 76) n;
 SELECT t.route();
+SELECT t.claim();
+-- the first was accepted, the others had to wait too long: each a minute after the other
+CREATE FUNCTION t.give_back() RETURNS integer LANGUAGE sql AS $$
+	SELECT r.retries
+	FROM (SELECT array_agg(x.a ORDER BY x.nth) AS a, array_agg(x.flight ORDER BY x.nth) AS f, count(*)::integer AS n FROM t.flown x) b
+	CROSS JOIN LATERAL notif_private.worker_record_standard(
+		(SELECT id FROM notif_private.route), (SELECT id FROM notif_private.provider), 1, b.a,
+		ARRAY['accepted'] || array_fill('not_sent'::text, ARRAY[b.n - 1]),
+		ARRAY[''] || array_fill('order'::text, ARRAY[b.n - 1]), array_fill(0, ARRAY[b.n]), array_fill(''::text, ARRAY[b.n]),
+		array_fill(0, ARRAY[b.n]), ARRAY(SELECT i * 60000 FROM generate_series(0, b.n - 1) i), array_fill(0::bigint, ARRAY[b.n]),
+		b.f, ARRAY[b.f[1]]) r
+$$;
+SELECT t.give_back();
+SELECT t.tell('ada', 'note', 77) IS NOT NULL AS told;
+SELECT t.route();
+SELECT t.claim();
+SELECT notif_private.shift_clock(150 * 1000000) > 0 AS later;
+SELECT t.claim();
+SELECT t.answer();
+SELECT notif_private.shift_clock(60 * 1000000) > 0 AS later;
+SELECT t.claim();
+SELECT t.answer();
+SELECT notif_private.shift_clock(300 * 1000000) > 0 AS later;
 SELECT t.claim();
 SELECT t.answer();
 

@@ -116,16 +116,16 @@ is(state_of($node, $newest), 'accepted 1', 'R5: the newest was sent');
 
 $sandbox->get('/reset');
 $sandbox->fault('delay_ms=5');
-one_value($node, q{SELECT count(notif.publish('note', 'p12', jsonb_build_object('n', i))) FROM generate_series(1, 3000) i});
+one_value($node, q{SELECT count(notif.publish('note', 'p12', jsonb_build_object('n', i))) FROM generate_series(1, 800) i});
 ok($sandbox->wait_count(5), 'R4: a flood for one person is under way');
 one_value($node, q{SELECT count(notif.publish('note', 'p' || i, '{"n": 1}')) FROM generate_series(13, 50) i});
 ok(NotifTest::wait_for(sub { return 38 == grep { $_->{token} ne token(12) } $sandbox->ledger }), 'R4: everybody else is told');
 ($numbers) = arrivals(12);
-cmp_ok(scalar @$numbers, '<', 3000, 'R4: before the flood is over');
-is("@$numbers", join(' ', 1 .. @$numbers), 'R5: which goes on in order');
-one_value($node, q{SELECT notif.disable_type('note')});
-one_value($node, q{SELECT notif_private.shift_clock(7200 * 1000000::bigint)});
-ok(wait_idle($node), 'the rest is stopped');
+cmp_ok(scalar @$numbers, '<', 800, 'R4: before the flood is over');
+ok(wait_idle($node, 180), 'R5: it ends, too');
+($numbers) = arrivals(12);
+is("@$numbers", join(' ', 1 .. 800), 'R5: in order to its end');
+cmp_ok(one_value($node, q{SELECT max(attempt) FROM notif_private.outcome}), '<', 12, 'R5: and what waits is not moved over and over');
 
 my ($ok) = check_ledger($node, $sandbox);
 balanced($node, 'R5');
