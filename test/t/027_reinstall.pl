@@ -44,7 +44,7 @@ people($node, 50);
 one_value($node, q{SELECT count(notif.publish('note', 'p' || i, '{"n": 1}')) FROM generate_series(1, 50) i});
 ok(wait_idle($node), 'F-P-13: all deliveries of the last one end');
 is($sandbox->count, $sent + 50, 'F-P-13: and nothing else is sent');
-is(one_value($node, q{SELECT count(*) FROM notif.workers WHERE state = 'running'}), 7, 'F-P-13: all workers run');
+is(one_value($node, q{SELECT count(*) FROM notif.workers WHERE state = 'running'}), NotifTest::WORKERS, 'F-P-13: all workers run');
 my $log = slurp_file($node->logfile);
 my $errors = () = $log =~ /notif (?:router|dispatcher|upkeep|probe)[^\n]* (?:ERROR|FATAL):/g;
 cmp_ok($errors, '<=', $rounds, "F-P-13: no storm of errors ($errors)");
