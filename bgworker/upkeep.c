@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 #include "../src/fault.h"
 #include "../src/settings.h"
@@ -33,6 +34,13 @@
 #define RECHECK_MS	1000
 #define MIN_STEP_MS 1
 #define FINALIZE_LOCK_MS 200
+
+/*
+ * A wall clock that jumps by so much is in doubt for so long: by a wrong one
+ * everything would be past its retention at once.
+ */
+#define CLOCK_JUMP_MS	3600000
+#define CLOCK_DOUBT_MS	86400000
 
 typedef struct Upkeep
 {
@@ -49,6 +57,8 @@ static NotifStmt stmt_check = {
 
 /* sql/92-upkeep.sql counts them */
 #define UPKEEP_STEPS 11
+#define UPKEEP_STEP_KEYS 9		/* expired idempotency keys */
+#define UPKEEP_STEP_RETENTION 11
 
 static NotifStmt stmt_step = {
 	.sql = "SELECT u.did, u.next_due_ms, u.detach_parent, u.detach_child"
@@ -74,6 +84,7 @@ static bool upkeep_detach(NotifWorker *worker, const char *parent, const char *c
 static bool upkeep_drop(NotifWorker *worker, const char *child);
 static void upkeep_alter(NotifWorker *worker, const char *parent, const char *child,
 						 bool finalize);
+static bool upkeep_trusts_clock(void);
 
 void
 notif_upkeep_run(NotifWorker *worker)
@@ -102,6 +113,7 @@ upkeep_work(NotifWorker *worker, void *arg)
 	char	   *parent;
 	char	   *child;
 	long		next_ms;
+	bool		trusted;
 
 	if (worker->woken || worker->reloaded)
 		upkeep->check_due_ms = upkeep->waiting ? upkeep->checked_ms + RECHECK_MS : 0;
@@ -123,8 +135,11 @@ upkeep_work(NotifWorker *worker, void *arg)
 
 	/* Each step in a transaction of its own: a lock on a child ends with it. */
 	next_ms = NOTIF_MAX_SLEEP_MS;
+	trusted = upkeep_trusts_clock();
 	for (int step = 1; step <= UPKEEP_STEPS && !worker->stopping; step++)
 	{
+		if (!trusted && (step == UPKEEP_STEP_KEYS || step == UPKEEP_STEP_RETENTION))
+			continue;
 		if (!notif_worker_begin(worker, "notif: upkeep step"))
 			return 0;
 		args[0] = Int32GetDatum(guc_retention_days);
@@ -140,6 +155,31 @@ upkeep_work(NotifWorker *worker, void *arg)
 			return 0;
 	}
 	return Max(next_ms, MIN_STEP_MS);
+}
+
+/*
+ * Whether the wall clock has kept pace with the monotonic one.  What is deleted by
+ * a clock that was wrong for a minute does not come back; what is kept for a day
+ * longer harms nobody.  Shared memory remembers, so that a restart of this process
+ * does not take the wrong time for the right one.
+ */
+static bool
+upkeep_trusts_clock(void)
+{
+	int64		monotonic_ms = notif_monotonic_ms();
+	int64		base_ms = GetCurrentTimestamp() / 1000 - monotonic_ms;
+	int64		old_ms = (int64) pg_atomic_exchange_u64(&notif_shared->clock_base_ms, (uint64) base_ms);
+	int64		jump_ms = base_ms - old_ms;
+
+	if (old_ms != 0 && (jump_ms > CLOCK_JUMP_MS || jump_ms < -CLOCK_JUMP_MS))
+	{
+		pg_atomic_write_u64(&notif_shared->clock_doubt_ms, (uint64) (monotonic_ms + CLOCK_DOUBT_MS));
+		ereport(LOG,
+				errmsg("the clock has jumped by %lld s: notif deletes nothing by its age for a day",
+					   (long long) (jump_ms / 1000)),
+				errhint("If it is wrong, set it right; retention goes on by itself."));
+	}
+	return monotonic_ms >= (int64) pg_atomic_read_u64(&notif_shared->clock_doubt_ms);
 }
 
 /* An ERROR may have left a detach half done. */

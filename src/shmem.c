@@ -99,6 +99,8 @@ shmem_startup(void)
 		pg_atomic_init_u32(&notif_shared->launcher_procno, UINT32_MAX);
 		pg_atomic_init_u32(&notif_shared->launcher_wake, 0);
 		pg_atomic_init_u64(&notif_shared->clock_offset_us, 0);
+		pg_atomic_init_u64(&notif_shared->clock_base_ms, 0);
+		pg_atomic_init_u64(&notif_shared->clock_doubt_ms, 0);
 		pg_atomic_init_u64(&notif_shared->last_incarnation, 0);
 		ConditionVariableInit(&notif_shared->slot_freed);
 		for (int i = 0; i < NOTIF_MAX_DATABASES; i++)

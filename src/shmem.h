@@ -142,6 +142,10 @@ typedef struct NotifShared
 	pg_atomic_uint32 launcher_procno;	/* [A] UINT32_MAX: none */
 	pg_atomic_uint32 launcher_wake; /* [A] look at every database now */
 	pg_atomic_uint64 clock_offset_us;	/* [A] test clock: added to the real one */
+	pg_atomic_uint64 clock_base_ms; /* [A] wall clock less monotonic one, as upkeep
+									 * last saw it; 0: never */
+	pg_atomic_uint64 clock_doubt_ms;	/* [A] monotonic: until then nothing expires
+										 * by the wall clock */
 	pg_atomic_uint64 last_incarnation;	/* [A] */
 	ConditionVariable slot_freed;	/* broadcast when a worker leaves its slot */
 
