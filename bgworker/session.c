@@ -31,6 +31,7 @@
 
 #define TOKEN_RENEW_S	3000	/* mint a new one at this age */
 #define TOKEN_MIN_AGE_S	1200	/* never sooner than this */
+#define TOKEN_LOOK_MS	5000	/* refused before that age: has the clock been set right? */
 #define PARK_FIRST_MS	1000
 #define PARK_MAX_MS		60000
 #define REPORT_EVERY_MS	60000
@@ -519,8 +520,11 @@ session_ready(Dispatcher *d, Session *session)
 		session_take_token(session, issued_at, token);
 	else if (token != NULL && refused && now - issued_at < TOKEN_MIN_AGE_S && issued_at <= now + 30)
 	{
-		/* One refresh in 20 minutes, whatever the provider says. */
-		session_park(session, (int) (TOKEN_MIN_AGE_S - (now - issued_at)) * 1000,
+		/*
+		 * One refresh in 20 minutes, whatever the provider says.  It is the wall
+		 * clock that is probably wrong, so look at it again before it is over.
+		 */
+		session_park(session, (int) Min((TOKEN_MIN_AGE_S - (now - issued_at)) * 1000, TOKEN_LOOK_MS),
 					 "the provider refuses a token that is younger than 20 minutes: is the clock right?");
 	}
 	else

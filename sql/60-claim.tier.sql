@@ -73,6 +73,29 @@ $$;
 COMMENT ON FUNCTION notif_private.waits_@TIER@(notif_private.attempt[], integer, timestamptz) IS
 	'For each attempt of a batch until when it waits behind an earlier one of its endpoint; NULL: it does not.';
 
+-- A horizon ahead of the clock: the clock was ahead when it was reached, and has
+-- been set right.  What is put off is filed behind the horizon and would wait until
+-- then, an hour or a year, and so would all that is put off after it.  The horizon
+-- comes back to now; what lay between, which has been taken, goes.
+CREATE FUNCTION notif_private.set_back_@TIER@(p_lane integer, p_now timestamptz) RETURNS timestamptz
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	hz	record;
+BEGIN
+	SELECT c.seq, c.due, c.place, c.id INTO hz FROM notif_private.cursor_@TIER@ c
+	 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
+	DELETE FROM notif_private.schedule_@TIER@ s
+	 WHERE s.lane = p_lane AND s.due_at > p_now AND (s.due_at, s.ord, s.delivery) <= (hz.due, hz.place, hz.id);
+	-- what these have blocked is free
+	DELETE FROM notif_private.blocked_@TIER@ k WHERE k.lane = p_lane AND k.until <= hz.due;
+	INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, seq, due, place, id)
+	VALUES (notif_private.turn_@TIER@() % 4, 3, p_lane, hz.seq + 1, p_now, 9223372036854775807, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+	RETURN p_now;
+END
+$$;
+COMMENT ON FUNCTION notif_private.set_back_@TIER@(integer, timestamptz) IS
+	'Brings a lane''s horizon of the schedule back to now after the clock was set back; returns it.';
+
 -- The gates and the flight, for a batch already read.
 CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worker bigint, p_flight bigint,
 										  p_batch notif_private.attempt[], p_horizon timestamptz)
@@ -101,6 +124,9 @@ BEGIN
 		SELECT c.due INTO p_horizon FROM notif_private.cursor_@TIER@ c
 		 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000'
 		 ORDER BY c.seq DESC LIMIT 1;
+	END IF;
+	IF p_horizon > v_now + interval '1 minute' THEN
+		p_horizon := notif_private.set_back_@TIER@(p_lane, v_now);
 	END IF;
 	IF v_blocked > coalesce(p_horizon, '-infinity') THEN
 		v_wait := notif_private.waits_@TIER@(p_batch, p_lane, p_horizon);

@@ -28,6 +28,9 @@ BEGIN
 	v_horizon := coalesce((SELECT c.due FROM notif_private.cursor_@TIER@ c
 							WHERE c.role = 3 AND c.lane = p_lane
 							  AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1), '-infinity');
+	IF v_horizon > v_now + interval '1 minute' THEN
+		v_horizon := notif_private.set_back_@TIER@(p_lane, v_now);
+	END IF;
 	RETURN QUERY
 	WITH told AS MATERIALIZED (
 		SELECT u.delivery, u.attempt, u.tries, u.ord, u.event, u.type_id, u.recipient, u.endpoint, u.expires_at,
@@ -175,6 +178,9 @@ BEGIN
 		v_horizon := coalesce((SELECT c.due FROM notif_private.cursor_@TIER@ c
 								WHERE c.role = 3 AND c.lane = fl.lane
 								  AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1), '-infinity');
+		IF v_horizon > v_now + interval '1 minute' THEN
+			v_horizon := notif_private.set_back_@TIER@(fl.lane, v_now);
+		END IF;
 		WITH doubt AS MATERIALIZED (
 			SELECT a.*, po.retention, po.on_unknown, po.ordered,
 				   CASE WHEN po.on_unknown = 'hold' THEN 'held'
