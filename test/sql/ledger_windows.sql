@@ -134,7 +134,7 @@ SELECT t.claim('nothing');
 SELECT t.twice(), t.balanced();
 SELECT t.accept();
 
--- ---- rollbacks and subtransactions --------------------------------------------
+-- ---- F-D-15: rollbacks and subtransactions --------------------------------------------
 
 BEGIN;
 SELECT t.note(20) IS NOT NULL AS published;

@@ -1,4 +1,4 @@
-# What is large must not stop what is small: a transaction with very many
+# F-D-15: what is large must not stop what is small: a transaction with very many
 # publishes and a topic with very many recipients are expanded in short
 # transactions, and a single publish of the same tier overtakes both.
 #
@@ -81,11 +81,11 @@ for my $case (
 			  && one_value($node, q{SELECT coalesce(sum(n), 0) FROM notif_private.tally_standard WHERE state = 'expanded'}) - $before >= $n + 1
 			  || time - $committed > 300; });
 
-	cmp_ok($overtaken // 999, '<', 5, "a publish after $name is routed soon");
+	cmp_ok($overtaken // 999, '<', 5, "F-D-15: a publish after $name is routed soon");
 	cmp_ok($left // 0, '>', $n / 2, "while most of $name is still to come");
-	cmp_ok($worst, '<', 200, "no transaction of the router over $name is long");
+	cmp_ok($worst, '<', 200, "F-D-15: no transaction of the router over $name is long");
 	is(one_value($node, q{SELECT coalesce(sum(n), 0) FROM notif_private.tally_standard WHERE state = 'expanded'}) - $before,
-		$n + 1, "all of $name is expanded once");
+		$n + 1, "F-D-15: all of $name is expanded once");
 	note(sprintf '%s: %d attempts in %.1f s, overtaken after %.3f s with %d to come', $name, $n, time - $committed, $overtaken // -1, $left // -1);
 }
 is(one_value($node, q{SELECT count(*) = count(DISTINCT delivery) FROM notif_private.outbox_standard}), 't', 'no delivery was filed twice');
