@@ -2,9 +2,10 @@
  * lane_switch.c
  *		Breakers and pacers as SQL sees them.
  *
- * A breaker that a session opens or closes changes when the session commits, and
- * not at all if it, or the subtransaction that did it, is rolled back.  Until then
- * the wish stands in a list of this backend.  Its row of the log is the SQL
+ * A breaker that a session opens or closes changes at the very end of its commit,
+ * when others can see what else it has changed (a provider's new key, see wake.c),
+ * and not at all if it, or the subtransaction that did it, is rolled back.  Until
+ * then the wish stands in a list of this backend.  Its row of the log is the SQL
  * caller's to write, in the same transaction, under the epoch that is returned.
  *
  * SQL-callable here:
@@ -30,6 +31,7 @@
 #include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "ids.h"
@@ -59,8 +61,12 @@ typedef struct LaneSwitch
 /* In TopTransactionContext; NIL between transactions. */
 static List *pending = NIL;
 
+/* The transaction has committed and is about to be done. */
+static bool due = false;
+
 static void switch_register(void);
 static void switch_at_xact_end(XactEvent event, void *arg);
+static void switch_at_release(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg);
 static void switch_at_subxact_end(SubXactEvent event, SubTransactionId subid,
 								  SubTransactionId parent, void *arg);
 static LaneSwitch *switch_pending(NotifBreakerRef ref);
@@ -161,6 +167,7 @@ switch_register(void)
 	if (registered)
 		return;
 	RegisterXactCallback(switch_at_xact_end, NULL);
+	RegisterResourceReleaseCallback(switch_at_release, NULL);
 	RegisterSubXactCallback(switch_at_subxact_end, NULL);
 	registered = true;
 }
@@ -168,8 +175,6 @@ switch_register(void)
 static void
 switch_at_xact_end(XactEvent event, void *arg)
 {
-	ListCell   *cell;
-
 	if (pending == NIL)
 		return;
 	switch (event)
@@ -187,13 +192,7 @@ switch_at_xact_end(XactEvent event, void *arg)
 					 errhint("Switch it in a transaction of its own.")));
 			break;
 		case XACT_EVENT_COMMIT:
-			foreach(cell, pending)
-			{
-				const LaneSwitch *wish = lfirst(cell);
-
-				notif_breaker_apply(wish->ref, wish->open, wish->epoch, wish->why, wish->by);
-			}
-			pending = NIL;
+			due = true;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
@@ -202,6 +201,27 @@ switch_at_xact_end(XactEvent event, void *arg)
 		default:
 			break;
 	}
+}
+
+/* Called for each owner of the transaction; the first one finds all done. */
+static void
+switch_at_release(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg)
+{
+	ListCell   *cell;
+
+	if (!due || phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top)
+		return;
+	due = false;
+	if (is_commit)
+	{
+		foreach(cell, pending)
+		{
+			const LaneSwitch *wish = lfirst(cell);
+
+			notif_breaker_apply(wish->ref, wish->open, wish->epoch, wish->why, wish->by);
+		}
+	}
+	pending = NIL;
 }
 
 static void

@@ -150,7 +150,8 @@ def judge_memory(rounds):
 def bench():
     seconds, rate = setting("SECONDS_SOAK", 600, 30), setting("RATE_SOAK", 3000, 2000)
     random.seed(7)
-    cluster, sandbox = Cluster("soak"), Sandbox("soak")
+    # With its breaker the provider would be left alone most of the time.
+    cluster, sandbox = Cluster("soak", ["notif.breaker_volume = 1000000"]), Sandbox("soak")
     cluster.define(sandbox)
     # retries soon, and as many as it takes
     cluster.pg.rows("SELECT notif.define_category('bench', max_attempts => 100, retry_base => '200 ms', retry_cap => '5 s')")
