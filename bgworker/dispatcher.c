@@ -247,17 +247,11 @@ lane_wants_record(const Dispatcher *d, const Lane *lane)
 		 notif_monotonic_ms() - lane->done_since_ms >= RECORD_DELAY_MS);
 }
 
-int
-lane_room(const Dispatcher *d, const Lane *lane)
-{
-	return Min(lane_gate_room(d, lane), guc_max_in_flight - d->in_flight - d->n_waiting - d->n_done);
-}
-
 /* How many attempts a lane should claim now; 0: wait. */
 static int
 lane_claim_size(const Dispatcher *d, const Lane *lane)
 {
-	int			room = lane_room(d, lane);
+	int			room = lane_gate_room(d, lane);
 
 	/*
 	 * A whole batch is worth a claim however much is in flight: a pool opens

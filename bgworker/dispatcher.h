@@ -205,9 +205,6 @@ extern void attempt_free(Dispatcher *d, Attempt *attempt);
 /* Queues an attempt for the next record; verdict is a constant. */
 extern void attempt_done(Dispatcher *d, Attempt *attempt, const char *verdict, const char *reason);
 
-/* How many attempts may go to the wire now. */
-extern int	lane_room(const Dispatcher *d, const Lane *lane);
-
 /* A definition or switch has changed since the lanes were read. */
 extern bool dispatcher_config_invalid(void);
 
@@ -275,7 +272,7 @@ extern void session_result(void *pool_ud, void *request_ud, const NotifResult *r
 
 /* lane_gate.c */
 extern void lane_gates_attach(Dispatcher *d);	/* in a transaction */
-/* How many more the lane could have on the wire, permits aside. */
+/* How many more attempts of the lane may go to the wire now, permits aside. */
 extern int	lane_gate_room(const Dispatcher *d, const Lane *lane);
 /* Until when it is useless to ask for that many permits; 0: it is not. */
 extern long lane_gate_wait_ms(const Dispatcher *d, const Lane *lane, int wanted);

@@ -65,7 +65,7 @@ fused_turn(Dispatcher *d)
 	{
 		Lane	   *lane = dlist_container(Lane, node, it.cur);
 
-		if (lane->present && session_usable(lane->session) && lane_room(d, lane) >= DIRECT_ROOM_MIN &&
+		if (lane->present && session_usable(lane->session) && lane_gate_room(d, lane) >= DIRECT_ROOM_MIN &&
 			session_ready(d, lane->session) && fused_may_fly(d, lane))
 			lanes[n++] = Int32GetDatum(lane->id);
 	}

@@ -83,17 +83,32 @@ lane_gates_attach(Dispatcher *d)
 
 /* ---- asking ------------------------------------------------------------------------- */
 
+/*
+ * What the dispatcher may still have in flight, less what is kept free for the
+ * other providers: one that does not answer must not fill the wire for all.
+ */
+static int
+gate_unreserved(const Dispatcher *d, const Session *session)
+{
+	int			reserve = guc_max_in_flight / (2 * Max(d->n_sessions, 1));
+	int			room = guc_max_in_flight - d->in_flight - d->n_waiting - d->n_done;
+	dlist_iter	it;
+
+	dlist_foreach(it, &unconstify(Dispatcher *, d)->sessions)
+	{
+		const Session *other = dlist_container(Session, node, it.cur);
+
+		if (other != session && other->used > 0)
+			room -= Max(reserve - other->in_flight, 0);
+	}
+	return room;
+}
+
 int
 lane_gate_room(const Dispatcher *d, const Lane *lane)
 {
-	const Session *session = lane->session;
-	int			room = session_capacity(lane->session);
+	int			room = Min(session_capacity(lane->session), gate_unreserved(d, lane->session));
 
-	/*
-	 * A provider that does not answer must not fill the wire of the others: each
-	 * has its share of what the dispatcher may have in flight.
-	 */
-	room = Min(room, Max(guc_max_in_flight / Max(d->n_sessions, 1), 1) - session->in_flight);
 	if (room <= 0)
 		return 0;
 	return notif_breaker_free(lane->breaker, lane->in_flight, lane->in_flight + room);

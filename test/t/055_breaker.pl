@@ -297,7 +297,7 @@ one_value($node, qq{SELECT notif.define_provider('pear', 'apns', $other, key => 
 one_value($node, q{SELECT notif.define_route('pear', 'push', ARRAY['pear'], app => 'b')});
 one_value($node, q{SELECT count(notif.upsert_recipient('q' || i)) FROM generate_series(1, 300) i});
 one_value($node, q{SELECT count(notif.register_device('q' || i, 'd', 'ios', lpad(to_hex(100000 + i), 64, '0'), app => 'b')) FROM generate_series(1, 300) i});
-# Each has its share of what a dispatcher may have in flight.
+# A quarter of what a dispatcher may have in flight is kept for each of two.
 $node->append_conf('postgresql.conf', 'notif.max_in_flight = 200');
 $node->reload;
 for my $fault ('hang=on', 'status=500,count=all')
@@ -308,7 +308,7 @@ for my $fault ('hang=on', 'status=500,count=all')
 	ok(wait_idle($node), 'at rest');
 	$sandbox->fault($fault);
 	burst('note', 300);
-	ok(wait_true($node, $fault =~ /hang/ ? q{SELECT sum(n) = 100 FROM notif.state WHERE state = 'in_flight'} : q{SELECT state = 'open' FROM notif.breakers WHERE provider = 'apple'}),
+	ok(wait_true($node, $fault =~ /hang/ ? q{SELECT sum(n) = 150 FROM notif.state WHERE state = 'in_flight'} : q{SELECT state = 'open' FROM notif.breakers WHERE provider = 'apple'}),
 		"$fault: one provider fails");
 	one_value($node, q{SELECT count(notif.publish('note', 'q' || (i % 300 + 1), jsonb_build_object('n', i))) FROM generate_series(1, 1500) i});
 	ok($second->wait_count(1500), 'all that goes to another provider arrives');
