@@ -45,7 +45,7 @@ sub fresh
 	ok(wait_idle($node), 'at rest before the next fault');
 	$sandbox->fault('clear');
 	$sandbox->get('/reset');
-	one_value($node, q{DELETE FROM notif_private.outcome_standard; DELETE FROM notif_private.outcome_long;
+	one_value($node, q{DELETE FROM notif_private.outcome_standard; DELETE FROM notif_private.outcome_long; DELETE FROM notif_private.event;
 		DELETE FROM notif_private.tally_standard WHERE state NOT IN ('open', 'in_flight')});
 	return;
 }

@@ -55,7 +55,7 @@ sub fresh
 	ok(wait_idle($node), 'at rest before the next fault');
 	$sandbox->get('/reset');
 	one_value($node, q{DELETE FROM notif_private.breaker_log WHERE seq < (SELECT max(seq) FROM notif_private.breaker_log);
-		DELETE FROM notif_private.outcome_standard;
+		DELETE FROM notif_private.outcome_standard; DELETE FROM notif_private.event;
 		DELETE FROM notif_private.tally_critical WHERE state NOT IN ('open', 'in_flight');
 		DELETE FROM notif_private.tally_standard WHERE state NOT IN ('open', 'in_flight')});
 	return;

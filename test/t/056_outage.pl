@@ -80,7 +80,9 @@ publish('brief', 100);
 ok(wait_true($node, q{SELECT state = 'open' FROM notif.breakers}), 'F-N-8: the breaker opens');
 ok(quiet(), 'F-N-8: and all is quiet');
 my ($waits, $probes, $hours, $early) = ('', 0, 0, 0);
-my $outage_rows = one_value($node, 'SELECT count(*) FROM notif_private.outcome');
+# a probe's; what waits behind one to the same device may be given back besides
+my $answered = q{SELECT count(*) FROM notif_private.outcome WHERE status IS NOT NULL};
+my $outage_rows = one_value($node, $answered);
 while ($hours < 6)
 {
 	my $before = received();
@@ -111,7 +113,7 @@ is(one_value($node, q{SELECT count(*) FROM (
 	'0', 'F-N-8: every wait is that of its step, 10% less or more');
 is(one_value($node, q{SELECT count(*) FROM notif_private.breaker_log h JOIN notif_private.breaker_log o ON o.seq = h.seq - 1
 		WHERE h.to_state = 'half_open' AND h.at < o.probe_at - interval '1 ms'}), '0', 'F-N-8: no probe came before its time');
-cmp_ok(one_value($node, q{SELECT count(*) FROM notif_private.outcome WHERE state <> 'expired'}) - $outage_rows, '<=', 10 * $probes, 'F-N-8: only probes wrote rows');
+cmp_ok(one_value($node, $answered) - $outage_rows, '<=', 10 * $probes, 'F-N-8: only probes wrote rows');
 cmp_ok(one_value($node, q{SELECT max(tries) FROM notif_private.outcome WHERE state <> 'accepted'}), '<=', 1, 'F-N-8: nobody lost an attempt to it');
 $sandbox->fault('clear');
 drain('F-N-8');
