@@ -21,10 +21,12 @@ my $pid = worker('pid');
 
 sub limit { my ($what, $value) = @_; system_or_bail('prlimit', '--pid', $pid, "--$what=$value:"); return; }
 
-# Seconds of processor time that the dispatcher has used.
+# Seconds of processor time that the dispatcher has used; 0 once it has ended.
 sub cpu
 {
-	my ($stat) = slurp_file("/proc/$pid/stat") =~ /\) (.*)/;
+	my ($stat) = (eval { slurp_file("/proc/$pid/stat") } // '') =~ /\) (.*)/;
+
+	return 0 if !defined $stat;
 	my @field = split / /, $stat;
 
 	return ($field[11] + $field[12]) / 100;
