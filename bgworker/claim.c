@@ -66,6 +66,12 @@ dispatcher_send(Dispatcher *d, Attempt *a, const ClaimedText *text)
 	char		id[NOTIF_UUID_TEXT];
 	char		error[128] = "";
 
+	withdraw_look(d, a);
+	if (a->withdrawn)
+	{
+		attempt_done(d, a, "not_sent", "opt_out");
+		return;
+	}
 	if (event == NULL || type == NULL || type->tmpl == NULL)
 	{
 		attempt_done(d, a, "message_bad", event == NULL ? "event_unknown" : type == NULL ? "type_unknown" : type->error);

@@ -110,6 +110,11 @@ session_result(void *pool_ud, void *request_ud, const NotifResult *result)
 	a->status = result->status;
 	a->latency_us = (int) Min(result->latency_us, (uint32) INT_MAX);
 	blameless = lane_gate_result(d, a, result, &verdict);
+	if (a->withdrawn && result->known == NOTIF_NOT_SENT)
+	{
+		attempt_done(d, a, "not_sent", "opt_out");
+		return;
+	}
 	a->gone_at_ms = verdict.gone_at_ms;
 	if (strlen(result->message_id) < sizeof(a->ref))
 		strlcpy(a->ref, result->message_id, sizeof(a->ref));
@@ -400,6 +405,8 @@ static void
 dispatcher_step(Dispatcher *d)
 {
 	notif_worker_mind_postmaster();
+	/* what is taken back must not leave in it */
+	withdraw_look(d, NULL);
 	notif_loop_step(d->loop, STEP_US);
 #ifdef NOTIF_FAULTS
 	dispatcher_fault_sent(d);
@@ -509,7 +516,7 @@ dispatcher_service(NotifWorker *worker, void *arg)
 {
 	Dispatcher *d = arg;
 
-	notif_loop_step(d->loop, STEP_US);
+	dispatcher_step(d);
 	return notif_loop_timeout_ms(d->loop);
 }
 
@@ -607,6 +614,7 @@ notif_dispatcher_run(NotifWorker *worker)
 	notif_buf_init(&d->scratch, 1024 * 1024);
 	d->content = content_new(d);
 	order_init(d);
+	withdraw_init(d);
 	if (NOTIF_TIER_IS_FUSED(worker->tier))
 		fused_init(d);
 	d->loop = notif_loop_new();

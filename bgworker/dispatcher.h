@@ -6,6 +6,7 @@
  *
  *		claim.c		takes attempts of a lane into a flight, commits, sends
  *		order.c		one at a time for each endpoint
+ *		withdraw.c	gives back what somebody no longer wants
  *		fused.c		routes, too, in the critical tier
  *		record.c	writes what came back
  *		session.c	a provider account: credentials, token, connections
@@ -126,6 +127,7 @@ typedef struct Attempt
 	int16		tries;
 	bool		hold;			/* its category forbids sending twice */
 	bool		ordered;		/* one at a time for its endpoint */
+	bool		withdrawn;		/* goes back instead of to the wire: withdraw.c */
 	bool		collapses;		/* has a collapse key: */
 	int64		collapse;		/* its hash */
 	Lane	   *lane;
@@ -191,6 +193,8 @@ struct Dispatcher
 	dlist_head	ready;			/* whose turn it is */
 	int			n_waiting;		/* in either list */
 
+	uint64		optouts_seen;	/* of the database's: withdraw.c */
+
 	dlist_head	free_attempts;
 	NotifBuf	scratch;
 	struct Content *content;
@@ -238,6 +242,15 @@ extern void order_recorded(Dispatcher *d, Attempt *a);
 extern bool order_serve(Dispatcher *d);
 /* Gives back all that wait: nothing more is sent. */
 extern void order_give_back(Dispatcher *d);
+
+/*
+ * withdraw.c: marks what is claimed for people who have opted out since it was
+ * looked last, and takes it back from the network's queues.  To be called before
+ * anything may leave, with the attempt that is about to and is in no list, or NULL;
+ * costs a read of shared memory while there is nothing new.
+ */
+extern void withdraw_init(Dispatcher *d);
+extern void withdraw_look(Dispatcher *d, Attempt *a);
 
 /* record.c: writes outcomes of a lane, the oldest that are done. Raises. */
 extern void dispatcher_record(Dispatcher *d, Lane *lane);

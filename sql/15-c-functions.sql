@@ -44,6 +44,11 @@ CREATE FUNCTION notif_private.wake(tier smallint) RETURNS void
 COMMENT ON FUNCTION notif_private.wake(smallint) IS
 	'At commit, wakes the router and the dispatcher of a tier; a no-op where notif is not preloaded.';
 
+CREATE FUNCTION notif_private.hold_unsent(recipient bigint) RETURNS void
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'notif_hold_unsent';
+COMMENT ON FUNCTION notif_private.hold_unsent(bigint) IS
+	'At commit, has the dispatchers give back what they have claimed for a recipient and not sent, so that it passes the gates again; a no-op where notif is not preloaded.';
+
 CREATE FUNCTION notif_private.check_type(kind text, title text, body text, options jsonb) RETURNS text[]
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_check_type';
 COMMENT ON FUNCTION notif_private.check_type(text, text, text, jsonb) IS

@@ -134,6 +134,9 @@ CREATE FUNCTION notif_private.set_recipient_active(ref text, active boolean) RET
 BEGIN
 	UPDATE notif_private.recipient r SET active = set_recipient_active.active
 	WHERE r.id = notif_private.recipient_id(set_recipient_active.ref) AND r.active <> set_recipient_active.active;
+	IF FOUND AND NOT set_recipient_active.active THEN
+		PERFORM notif_private.hold_unsent(notif_private.recipient_id(set_recipient_active.ref));
+	END IF;
 	RETURN FOUND;
 END
 $$;
@@ -349,6 +352,9 @@ BEGIN
 	WHERE a.id = e.app_id AND a.name = unregister_device.app
 	  AND e.recipient_id = owner_id AND e.device_id = unregister_device.device_id
 	  AND e.state <> 'invalid';
+	IF FOUND THEN
+		PERFORM notif_private.hold_unsent(owner_id);
+	END IF;
 	RETURN FOUND;
 END
 $$;

@@ -114,6 +114,7 @@ static void
 shmem_init_database(NotifDatabaseSlot *database)
 {
 	pg_atomic_init_u32(&database->dboid, InvalidOid);
+	pg_atomic_init_u64(&database->optouts, 0);
 	for (int i = 0; i < NOTIF_WORKERS_PER_DB; i++)
 	{
 		NotifWorkerSlot *slot = &database->workers[i];

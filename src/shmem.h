@@ -33,6 +33,7 @@
 #define NOTIF_MAX_LANES 64		/* shown per tier; more lanes work, unshown */
 #define NOTIF_LANE_NAME 64
 #define NOTIF_LANE_ERROR 160
+#define NOTIF_OPTOUTS 4096		/* remembered per database */
 
 /* Life of a worker slot.  Written under [L]. */
 typedef enum NotifWorkerState
@@ -126,6 +127,10 @@ typedef struct NotifDatabaseSlot
 	pg_atomic_uint32 dboid;		/* [A] InvalidOid until upkeep has attached */
 	NotifWorkerSlot workers[NOTIF_WORKERS_PER_DB];
 	NotifLaneSlot lanes[NOTIF_TIERS][NOTIF_MAX_LANES];
+
+	/* Recipients of whom nothing may be sent unseen; see optout.h. */
+	pg_atomic_uint64 optouts;	/* [A] how many ever; written under [L] */
+	int64		optout_ring[NOTIF_OPTOUTS]; /* [L] the last of them */
 } NotifDatabaseSlot;
 
 typedef struct NotifShared

@@ -7,8 +7,9 @@
  *	  our workers are connections.  They are stopped before the command and
  *	  kept out until its transaction has ended, however it ends.
  *	- CREATE, ALTER and DROP EXTENSION notif wake upkeep and launcher at commit.
- *	- COMMIT PREPARED wakes the routers: the backend that published is not the
- *	  one that commits, and nothing tells what was prepared.
+ *	- COMMIT PREPARED wakes the routers, and has everything unsent given back:
+ *	  the backend that published or switched off is not the one that commits,
+ *	  and nothing tells what was prepared.
  *
  * The hold is a process id in the database's slot (shmem.h); the launcher drops
  * it when that process is gone.  Only who may run the command may stop workers,
@@ -34,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "notif.h"
+#include "optout.h"
 #include "settings.h"
 #include "shmem.h"
 #include "wake.h"
@@ -93,6 +95,7 @@ utility_hook(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 		notif_wake_upkeep_at_commit();
 	if (commit_prepared)
 	{
+		notif_optout_everybody(MyDatabaseId);
 		for (int tier = 0; tier < NOTIF_TIERS; tier++)
 			notif_wake_worker(MyDatabaseId, NOTIF_WORKER_ROUTER, tier);
 	}

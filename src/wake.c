@@ -43,7 +43,6 @@ static void wake_at_xact_end(XactEvent event, void *arg);
 static void wake_at_release(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg);
 static void wake_for(uint32 due);
 static void wake_waiting_upkeep(void);
-static NotifDatabaseSlot *wake_find_database(Oid dboid);
 static void wake_procno(uint32 procno);
 
 void
@@ -87,7 +86,7 @@ wake_note(uint32 bits)
 static void
 wake_router(int tier)
 {
-	NotifDatabaseSlot *database = wake_find_database(MyDatabaseId);
+	NotifDatabaseSlot *database = notif_wake_find_database(MyDatabaseId);
 	NotifWorkerSlot *slot;
 
 	if (database == NULL)
@@ -167,7 +166,7 @@ wake_for(uint32 due)
 static void
 wake_waiting_upkeep(void)
 {
-	NotifDatabaseSlot *database = wake_find_database(MyDatabaseId);
+	NotifDatabaseSlot *database = notif_wake_find_database(MyDatabaseId);
 
 	if (database != NULL && database->state == NOTIF_DB_WAITING)
 		notif_wake_slot(&database->workers[0]);
@@ -180,7 +179,7 @@ notif_wake_worker(Oid database, NotifWorkerKind kind, int tier)
 
 	if (notif_shared == NULL)
 		return;
-	slot = wake_find_database(database);
+	slot = notif_wake_find_database(database);
 	if (slot != NULL)
 		notif_wake_slot(&slot->workers[notif_worker_slot_index(kind, tier)]);
 }
@@ -189,8 +188,8 @@ notif_wake_worker(Oid database, NotifWorkerKind kind, int tier)
  * Looks without a lock: dboid is written once the database has a worker, and
  * whoever is missed here starts with a scan of its own.
  */
-static NotifDatabaseSlot *
-wake_find_database(Oid dboid)
+NotifDatabaseSlot *
+notif_wake_find_database(Oid dboid)
 {
 	static int	last = 0;
 

@@ -41,6 +41,12 @@ extern void notif_wake_launcher(void);
 /* Only sets the launcher's latch: a worker has come or gone. */
 extern void notif_nudge_launcher(void);
 
+/*
+ * The slot of a database that has workers or once had some, NULL if there is
+ * none.  Takes no lock.
+ */
+extern NotifDatabaseSlot *notif_wake_find_database(Oid dboid);
+
 /* Wakes one slot. */
 extern void notif_wake_slot(NotifWorkerSlot *slot);
 

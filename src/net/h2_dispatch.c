@@ -447,10 +447,20 @@ notif_h2_pool_on_finished(void *ud, NotifH2Item *item)
 void
 notif_h2_pool_fail_queue(NotifH2Pool *pool, NotifNetError error, const char *detail)
 {
-	while (pool->waiting.head != NULL)
-	{
-		NotifH2Item *item = pool->waiting.head;
+	notif_h2_pool_take_back(pool, NULL, NULL, error, detail);
+}
 
+void
+notif_h2_pool_take_back(NotifH2Pool *pool, bool (*wants) (const void *request_ud, void *arg), void *arg,
+						NotifNetError error, const char *detail)
+{
+	NotifH2Item *next;
+
+	for (NotifH2Item *item = pool->waiting.head; item != NULL; item = next)
+	{
+		next = item->dl_next;
+		if (wants != NULL && !wants(item->ud, arg))
+			continue;
 		notif_h2_deadline_remove(&pool->waiting, item);
 		notif_h2_list_remove(item->resending ? &pool->resend : &pool->queue, item);
 		item->known = NOTIF_NOT_SENT;

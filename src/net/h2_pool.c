@@ -191,6 +191,13 @@ notif_h2_pool_flush_queue(NotifH2Pool *pool)
 }
 
 void
+notif_h2_pool_withdraw(NotifH2Pool *pool, bool (*wants) (const void *request_ud, void *arg), void *arg)
+{
+	notif_h2_pool_take_back(pool, wants, arg, NOTIF_NET_SHUTDOWN, "taken back before it was sent");
+	notif_h2_pool_wake(pool);
+}
+
+void
 notif_h2_pool_set_stream_cap(NotifH2Pool *pool, int streams)
 {
 	pool->stream_cap = streams > 0 ? streams : 0;

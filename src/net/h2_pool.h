@@ -126,6 +126,9 @@ void		notif_h2_pool_retire_all(NotifH2Pool *pool);
 /* Gives back, NOT_SENT, every request that has no stream yet. */
 void		notif_h2_pool_flush_queue(NotifH2Pool *pool);
 
+/* Gives back, NOT_SENT, those requests without a stream whose ud it wants. */
+void		notif_h2_pool_withdraw(NotifH2Pool *pool, bool (*wants) (const void *request_ud, void *arg), void *arg);
+
 /* Caps streams per connection below what the peer allows; 0: no cap. */
 void		notif_h2_pool_set_stream_cap(NotifH2Pool *pool, int streams);
 

@@ -81,6 +81,10 @@ void		notif_h2_pool_wake(NotifH2Pool *pool);
 /* Gives every request without a stream back, NOT_SENT. */
 void		notif_h2_pool_fail_queue(NotifH2Pool *pool, NotifNetError error, const char *detail);
 
+/* The same for those whose ud is wanted; wants NULL: all. */
+void		notif_h2_pool_take_back(NotifH2Pool *pool, bool (*wants) (const void *request_ud, void *arg), void *arg,
+									NotifNetError error, const char *detail);
+
 /* Calls back for at most n finished requests; false: the pool is gone. */
 bool		notif_h2_pool_deliver(NotifH2Pool *pool, int n);
 

@@ -737,6 +737,12 @@ test_retire(void)
 	client_stop(3);
 }
 
+static bool
+wanted(const void *request_ud, void *arg)
+{
+	return request_ud == arg;
+}
+
 static void
 test_policies(void)
 {
@@ -755,8 +761,19 @@ test_policies(void)
 	pump_idle();
 	CHECK_INT(server.n_conns, 3);
 	CHECK_INT(client_stats().queued, 2);
-	notif_h2_pool_flush_queue(pool);
+	/* One that is wanted back: only it, and not before the next step. */
+	notif_h2_pool_withdraw(pool, wanted, (void *) (intptr_t) 7);
 	CHECK_INT(answered, 0);
+	PUMP_UNTIL(answered == 1);
+	CHECK_INT(got[7].known, NOTIF_NOT_SENT);
+	CHECK_INT(got[7].error, NOTIF_NET_SHUTDOWN);
+	/* What has a stream is not given back. */
+	notif_h2_pool_withdraw(pool, wanted, (void *) (intptr_t) 5);
+	pump_idle();
+	CHECK_INT(answered, 1);
+	CHECK_INT(client_stats().queued, 1);
+	notif_h2_pool_flush_queue(pool);
+	CHECK_INT(answered, 1);
 	PUMP_UNTIL(answered == 2);
 	CHECK_INT(got[6].known, NOTIF_NOT_SENT);
 	CHECK_INT(got[6].error, NOTIF_NET_SHUTDOWN);
