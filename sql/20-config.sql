@@ -13,6 +13,9 @@ CREATE TABLE notif_private.instance (
 	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 
+-- The number of a category is its place in the profiles of people; never used again.
+CREATE SEQUENCE notif_private.category_number AS integer;
+
 CREATE TABLE notif_private.category (
 	name		text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.~) '^[a-z0-9_.-]{1,63}$'),
 	on_unknown	text NOT NULL CHECK (on_unknown IN ('retry', 'hold')),
@@ -21,7 +24,11 @@ CREATE TABLE notif_private.category (
 	retry_cap	interval NOT NULL,
 	rate_limited boolean NOT NULL,
 	retention	text NOT NULL CHECK (retention IN ('standard', 'long')),
-	description	text
+	description	text,
+	number		integer NOT NULL UNIQUE DEFAULT pg_catalog.nextval('notif_private.category_number'),
+	default_enabled boolean NOT NULL DEFAULT true,	-- for people who have no preference
+	mandatory	boolean NOT NULL DEFAULT false,
+	CHECK (default_enabled OR NOT mandatory)
 );
 
 CREATE TABLE notif_private.type (

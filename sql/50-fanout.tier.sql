@@ -42,26 +42,47 @@ BEGIN
 	END IF;
 	WITH pair AS MATERIALIZED (
 		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ty.retention,
-			   coalesce(ep.lane = ANY (p_direct) AND NOT ty.ordered, false) AS at_once, ty.push, ty.inbox,
-			   a.recipient, rc.active, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
+			   coalesce(ep.lane = ANY (p_direct) AND NOT ty.ordered, false) AS at_once, ty.push, ty.inbox AND NOT pr.inbox_off AS inbox,
+			   a.recipient, rc.active, pr.stop, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
 			   row_number() OVER () AS n
 		  FROM unnest(p_events) WITH ORDINALITY i(id, nth)
 		 CROSS JOIN LATERAL (
-			SELECT e.id, e.type_id, e.recipients, e.channels, e.expires_at, hashtextextended(e.collapse_key, 0) AS collapse
+			SELECT e.id, e.type_id, e.recipients, e.channels, e.expires_at, hashtextextended(e.collapse_key, 0) AS collapse,
+				   e.source, e.thread
 			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
-				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, t.ordered, c.retention
+				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, t.ordered, c.retention, c.number,
+				   c.default_enabled, c.mandatory
 			  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 			 WHERE t.id = ev.type_id OFFSET 0) ty
 		 CROSS JOIN LATERAL unnest(coalesce(p_recipients, ev.recipients)) a(recipient)
 		  LEFT JOIN LATERAL (
 			SELECT r.active FROM notif_private.recipient r WHERE r.id = a.recipient OFFSET 0) rc ON true
 		  LEFT JOIN LATERAL (
+			SELECT p.switched_off, p.muted, p.muted_until, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice
+			  FROM notif_private.profile p WHERE p.recipient_id = a.recipient OFFSET 0) pf ON true
+		 -- Mutes and preferences stop the push; only the inbox's own stop its item.
+		 -- Bits of a choice: channel_bit().
+		 CROSS JOIN LATERAL (
+			SELECT o.inbox_off,
+				   CASE WHEN ty.mandatory THEN NULL
+						WHEN NOT ty.push THEN CASE WHEN o.inbox_off THEN 'preference' END
+						WHEN pf.switched_off THEN 'switched_off'
+						WHEN pf.muted IS NOT NULL
+							 AND EXISTS (SELECT FROM unnest(pf.muted, pf.muted_until) m(what, until)
+										  WHERE m.until > v_now AND m.what IN ('source:' || ev.source, 'thread:' || ev.thread)) THEN 'muted'
+						WHEN pf.choice & 1 <> 0 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & 256 <> 0) THEN 'preference'
+				   END AS stop
+			  FROM (SELECT NOT ty.mandatory
+						   AND (coalesce(pf.choice, 0) & 2 <> 0 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & 512 <> 0))
+						   AS inbox_off) o OFFSET 0) pr
+		  LEFT JOIN LATERAL (
 			SELECT p.id AS endpoint, row_number() OVER () AS nth,
 				   (SELECT app.route_id FROM notif_private.app WHERE app.id = p.app_id) AS lane
 			  FROM notif_private.endpoint p
-			 WHERE p.recipient_id = a.recipient AND p.state = 'active' AND ty.push AND rc.active OFFSET 0) ep ON true
+			 WHERE p.recipient_id = a.recipient AND p.state = 'active' AND ty.push AND rc.active
+			   AND pr.stop IS NULL OFFSET 0) ep ON true
 	),
 	inboxed AS (
 		INSERT INTO notif_private.inbox (id, recipient, event, type_id)
@@ -85,9 +106,10 @@ BEGIN
 			   0, p.retention, @TIERNO@,
 			   CASE WHEN p.endpoint IS NOT NULL THEN 'failed' ELSE 'suppressed' END::notif.outcome_state, true,
 			   CASE WHEN p.active IS NOT TRUE THEN 'recipient_inactive'
+					WHEN p.stop IS NOT NULL THEN p.stop
 					WHEN p.endpoint IS NULL THEN 'no_endpoint' ELSE 'no_route' END,
 			   p.event, p.type_id, p.recipient, p.endpoint, 0, p_ord + p.n, p.expires_at, v_now
-		  FROM pair p WHERE p.lane IS NULL AND (p.push OR p.active IS NOT TRUE)
+		  FROM pair p WHERE p.lane IS NULL AND (p.push OR p.active IS NOT TRUE OR p.stop IS NOT NULL)
 		RETURNING state
 	),
 	told AS (

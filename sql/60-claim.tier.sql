@@ -112,10 +112,13 @@ DECLARE
 	v_blocked	timestamptz;	-- until when some endpoint is
 	v_wait		timestamptz[];	-- of each attempt of the batch, as is the next
 	v_newer		boolean[];
+	v_muted		boolean[];
+	v_off		integer;		-- of the lane's channel: channel_bit()
 BEGIN
 	SELECT array_agg(x.v ORDER BY l.id, x.n),
-		   (SELECT k.until FROM notif_private.blocked_@TIER@ k WHERE k.lane = p_lane ORDER BY k.lane, k.until DESC LIMIT 1)
-	  INTO v_limits, v_blocked
+		   (SELECT k.until FROM notif_private.blocked_@TIER@ k WHERE k.lane = p_lane ORDER BY k.lane, k.until DESC LIMIT 1),
+		   (SELECT notif_private.channel_bit(r.channel) FROM notif_private.route r WHERE r.id = p_lane)
+	  INTO v_limits, v_blocked, v_off
 	  FROM notif_private.rate_limit l
 	 CROSS JOIN LATERAL (VALUES (1, l.id::bigint), (2, l.max_count),
 						 (3, (extract(epoch FROM l.per) * 1000)::bigint)) x(n, v);
@@ -132,6 +135,7 @@ BEGIN
 		v_wait := notif_private.waits_@TIER@(p_batch, p_lane, p_horizon);
 	END IF;
 	v_newer := notif_private.superseded_@TIER@(p_batch, v_now);
+	v_muted := notif_private.muted(p_batch, v_now);
 	RETURN QUERY
 	WITH batch AS MATERIALIZED (
 		SELECT b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
@@ -143,6 +147,10 @@ BEGIN
 					WHEN rc.active IS NOT TRUE THEN 'suppressed:recipient_inactive'
 					WHEN ep.state IS NULL THEN 'suppressed:endpoint_unknown'
 					WHEN ep.state <> 'active' THEN 'suppressed:endpoint_' || ep.state::text
+					WHEN NOT ty.mandatory AND pf.switched_off THEN 'suppressed:switched_off'
+					WHEN NOT ty.mandatory AND v_muted[b.nth] THEN 'suppressed:muted'
+					WHEN NOT ty.mandatory AND (pf.choice & v_off <> 0
+						 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & (v_off << 8) <> 0)) THEN 'suppressed:preference'
 					WHEN v_newer[b.nth] THEN 'superseded:collapse'
 			   END AS stop,
 			   -- charged once per delivery: later attempts pass free
@@ -150,12 +158,15 @@ BEGIN
 		  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
 												 expires_at, charged, collapse, nth)
 		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c WHERE c.event = b.event OFFSET 0) cn ON true
-		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, c.rate_limited, c.retention
+		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, c.rate_limited, c.retention, c.number, c.default_enabled,
+									c.mandatory
 							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 							  WHERE t.id = b.type_id OFFSET 0) ty ON true
 		  LEFT JOIN LATERAL (SELECT e.state, e.address FROM notif_private.endpoint e WHERE e.id = b.endpoint OFFSET 0) ep ON true
 		  LEFT JOIN LATERAL (SELECT r.active, r.ref, r.locale, r.attributes::text AS attributes
 							   FROM notif_private.recipient r WHERE r.id = b.recipient OFFSET 0) rc ON true
+		  LEFT JOIN LATERAL (SELECT p.switched_off, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice
+							   FROM notif_private.profile p WHERE p.recipient_id = b.recipient OFFSET 0) pf ON true
 	),
 	-- Ranks only for those that a limit applies to: the k-th person, his nth.
 	asked AS MATERIALIZED (

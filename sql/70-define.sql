@@ -54,7 +54,7 @@ CREATE FUNCTION notif.define_category(
 	name text, on_unknown text DEFAULT 'retry', max_attempts integer DEFAULT 8,
 	retry_base interval DEFAULT '2 s', retry_cap interval DEFAULT '15 min',
 	rate_limited boolean DEFAULT true, retention text DEFAULT 'standard',
-	description text DEFAULT NULL)
+	description text DEFAULT NULL, default_enabled boolean DEFAULT true, mandatory boolean DEFAULT false)
 	RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
@@ -91,26 +91,41 @@ BEGIN
 			DETAIL = 'retention says how long the outcomes of the category are kept.',
 			HINT = 'Use ''standard'' or ''long''.';
 	END IF;
+	IF define_category.default_enabled IS NULL OR define_category.mandatory IS NULL
+		OR (define_category.mandatory AND NOT define_category.default_enabled) THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = CASE WHEN define_category.mandatory THEN format('category %L is mandatory and cannot be off by default', define_category.name)
+						   ELSE 'default_enabled and mandatory must not be NULL' END,
+			DETAIL = 'default_enabled is for people without a preference; a mandatory category reaches everybody.',
+			HINT = 'Use mandatory => true, or default_enabled => false, but not both.';
+	END IF;
 
 	INSERT INTO notif_private.category AS c
-		(name, on_unknown, max_attempts, retry_base, retry_cap, rate_limited, retention, description)
+		(name, on_unknown, max_attempts, retry_base, retry_cap, rate_limited, retention, description,
+		 default_enabled, mandatory, number)
 	VALUES (define_category.name, define_category.on_unknown, define_category.max_attempts,
 			define_category.retry_base, define_category.retry_cap, define_category.rate_limited,
-			define_category.retention, define_category.description)
+			define_category.retention, define_category.description, define_category.default_enabled,
+			define_category.mandatory,
+			-- a redefinition uses up none: profiles are as long as the largest number
+			coalesce((SELECT o.number FROM notif_private.category o WHERE o.name = define_category.name),
+					 nextval('notif_private.category_number')))
 	ON CONFLICT ON CONSTRAINT category_pkey DO UPDATE
 		SET on_unknown = EXCLUDED.on_unknown, max_attempts = EXCLUDED.max_attempts,
 			retry_base = EXCLUDED.retry_base, retry_cap = EXCLUDED.retry_cap,
 			rate_limited = EXCLUDED.rate_limited, retention = EXCLUDED.retention,
-			description = EXCLUDED.description;
+			description = EXCLUDED.description, default_enabled = EXCLUDED.default_enabled,
+			mandatory = EXCLUDED.mandatory;
 	PERFORM notif_private.config_changed();
 END
 $$;
-COMMENT ON FUNCTION notif.define_category(text, text, integer, interval, interval, boolean, text, text) IS
+COMMENT ON FUNCTION notif.define_category(text, text, integer, interval, interval, boolean, text, text, boolean, boolean) IS
 $$Defines or redefines a category: what types of notification have in common.
 name: 1 to 63 of a-z, 0-9, _ . and -. description: for people.
 on_unknown: what to do when nobody knows whether the provider took a message: 'retry' (may arrive twice) or 'hold' (a person decides with notif.redeliver).
 max_attempts: 1 to 100. retry_base, retry_cap: retries wait a random time up to retry_base * 2^(n-1), at most retry_cap (100 ms to 1 day).
 rate_limited: whether notif.define_rate_limit's limits apply. retention: 'standard' or 'long'.
+default_enabled: whether people without a preference are told about it, see notif.set_preference. mandatory: nobody can switch it off, and mutes do not hold for it.
 Errors: 22023 bad value.
 Example: SELECT notif.define_category('security', on_unknown => 'retry', rate_limited => false);$$;
 
@@ -119,8 +134,9 @@ CREATE FUNCTION notif.drop_category(name text)
 #variable_conflict use_column
 DECLARE
 	users	text;
+	gone	integer;
 BEGIN
-	PERFORM FROM notif_private.category c WHERE c.name = drop_category.name FOR UPDATE;
+	SELECT c.number INTO gone FROM notif_private.category c WHERE c.name = drop_category.name FOR UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = '42704',
 			MESSAGE = format('category %s does not exist', coalesce(quote_literal(drop_category.name), 'NULL')),
@@ -135,12 +151,15 @@ BEGIN
 			DETAIL = format('Types of this category: %s.', users),
 			HINT = 'Give these types another category with notif.define_type first.';
 	END IF;
+	-- Preferences for it go as well; in one order for all, as locks are taken.
+	PERFORM notif_private.forget_category(x.recipient_id, gone)
+	   FROM (SELECT DISTINCT p.recipient_id FROM notif_private.preference p WHERE p.category = gone ORDER BY p.recipient_id) x;
 	DELETE FROM notif_private.category c WHERE c.name = drop_category.name;
 	PERFORM notif_private.config_changed();
 END
 $$;
 COMMENT ON FUNCTION notif.drop_category(text) IS
-$$Drops a category that no type uses.
+$$Drops a category that no type uses, and people's preferences for it.
 Errors: 42704 unknown category, 2BP01 types use it.
 Example: SELECT notif.drop_category('social');$$;
 

@@ -64,7 +64,8 @@ COMMENT ON FUNCTION notif_private.pacers_here() IS
 -- ---- configuration ----------------------------------------------------------
 
 CREATE VIEW notif.categories AS
-	SELECT c.name, c.on_unknown, c.max_attempts, c.retry_base, c.retry_cap, c.rate_limited, c.retention, c.description
+	SELECT c.name, c.on_unknown, c.max_attempts, c.retry_base, c.retry_cap, c.rate_limited, c.retention, c.description,
+		   c.default_enabled, c.mandatory
 	FROM notif_private.category c;
 COMMENT ON VIEW notif.categories IS 'Categories as notif.define_category defined them.';
 

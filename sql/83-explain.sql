@@ -1,0 +1,242 @@
+-- Why somebody is told, or is not: every gate in order, judged by the rows that
+-- people and administrators have written.  What fanout and claim look at is the
+-- compiled profile: each gate that uses it says whether it comes to the same.
+
+CREATE FUNCTION notif_private.explain_profile(its notif_private.type, who bigint, source text, thread text, wanted text[])
+	RETURNS TABLE (gate text, verdict text, detail jsonb, agrees boolean)
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	cat		notif_private.category;
+	pf		notif_private.profile;
+	off_at	timestamptz;
+	muted	jsonb;
+	choice	integer;
+	bits	integer;
+	pref	record;
+BEGIN
+	SELECT * INTO cat FROM notif_private.category c WHERE c.name = its.category;
+	SELECT * INTO pf FROM notif_private.profile p WHERE p.recipient_id = who;
+	IF NOT FOUND THEN
+		-- of no row and of an empty one follows the same
+		pf.recipient_id := who;
+		pf.switched_off := false;
+	END IF;
+	choice := coalesce(pf.choices[cat.number + 1], pf.choices[1], 0);
+
+	SELECT p.changed_at INTO off_at FROM notif_private.preference p
+	 WHERE p.recipient_id = who AND p.channel = '' AND p.category = 0;
+	gate := 'switched off';
+	verdict := CASE WHEN off_at IS NOT NULL AND NOT cat.mandatory THEN 'suppressed:switched_off' ELSE 'pass' END;
+	detail := jsonb_build_object('since', off_at, 'mandatory', cat.mandatory);
+	agrees := pf.switched_off = (off_at IS NOT NULL);
+	RETURN NEXT;
+
+	SELECT jsonb_agg(jsonb_build_object('what', m.what, 'name', m.name, 'until', m.until) ORDER BY m.what) INTO muted
+	  FROM notif_private.mute m
+	 WHERE m.recipient_id = who AND m.until > notif.now()
+	   AND m.name = CASE m.what WHEN 'source' THEN explain_profile.source ELSE explain_profile.thread END;
+	gate := 'mute';
+	verdict := CASE WHEN muted IS NOT NULL AND NOT cat.mandatory THEN 'suppressed:muted' ELSE 'pass' END;
+	detail := jsonb_build_object('source', explain_profile.source, 'thread', explain_profile.thread, 'mutes', muted,
+								 'mandatory', cat.mandatory);
+	agrees := (muted IS NOT NULL) = EXISTS (
+		SELECT FROM unnest(pf.muted, pf.muted_until) m(what, until)
+		 WHERE m.until > notif.now() AND m.what IN ('source:' || explain_profile.source, 'thread:' || explain_profile.thread));
+	RETURN NEXT;
+
+	FOR pref IN SELECT x.* FROM notif_private.preferences_of(who) x
+				 WHERE x.category = its.category AND x.channel = ANY (wanted) LOOP
+		bits := notif_private.channel_bit(pref.channel);
+		gate := 'preference ' || pref.channel;
+		verdict := CASE WHEN pref.enabled THEN 'pass' ELSE 'suppressed:preference' END;
+		detail := jsonb_build_object('category', its.category, 'origin', pref.origin, 'changed_at', pref.changed_at);
+		agrees := pref.enabled = (cat.mandatory OR choice & bits = 0 AND (cat.default_enabled OR choice & (bits << 8) <> 0));
+		RETURN NEXT;
+	END LOOP;
+
+	gate := 'profile';
+	verdict := 'pass';
+	detail := to_jsonb(pf) - 'recipient_id';
+	agrees := pf IS NOT DISTINCT FROM notif_private.profile_of(who);
+	RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION notif_private.explain_profile(notif_private.type, bigint, text, text, text[]) IS
+	'The gates of notif.explain that the compiled profile decides.';
+
+CREATE FUNCTION notif_private.explain_sending(its notif_private.type, who bigint)
+	RETURNS TABLE (gate text, verdict text, detail jsonb)
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	tier	constant text := (ARRAY['critical', 'standard', 'bulk'])[its.tier + 1];
+	limits	bigint[];
+	asked	bytea;
+	limited	boolean;
+	layer	record;
+BEGIN
+	gate := 'endpoint';
+	SELECT CASE WHEN count(*) FILTER (WHERE e.state = 'active' AND a.route_id IS NOT NULL) > 0 THEN 'pass'
+				WHEN count(*) FILTER (WHERE e.state = 'active') > 0 THEN 'failed:no_route'
+				ELSE 'suppressed:no_endpoint' END,
+		   jsonb_build_object('active', count(*) FILTER (WHERE e.state = 'active'),
+							  'quarantined', count(*) FILTER (WHERE e.state = 'quarantined'),
+							  'invalid', count(*) FILTER (WHERE e.state = 'invalid'),
+							  'without_route', count(*) FILTER (WHERE e.state = 'active' AND a.route_id IS NULL))
+	  INTO verdict, detail
+	  FROM notif_private.endpoint e JOIN notif_private.app a ON a.id = e.app_id WHERE e.recipient_id = who;
+	RETURN NEXT;
+
+	gate := 'pause';
+	SELECT CASE WHEN count(*) > 0 THEN 'waits' ELSE 'pass' END,
+		   jsonb_build_object('paused', jsonb_agg(jsonb_build_object('what', p.what, 'name', nullif(p.name, '')) ORDER BY p.what, p.name))
+	  INTO verdict, detail
+	  FROM notif_private.pause p
+	 WHERE p.what = 'everything' OR p.what = 'tier' AND p.name = tier
+	   OR p.what = 'provider' AND EXISTS (
+			-- a route waits when none of its providers is left
+			SELECT FROM notif_private.endpoint e
+			  JOIN notif_private.app a ON a.id = e.app_id JOIN notif_private.route r ON r.id = a.route_id
+			 WHERE e.recipient_id = who AND e.state = 'active' AND p.name = ANY (r.providers)
+			   AND NOT EXISTS (SELECT FROM notif_private.provider v
+								WHERE v.name = ANY (r.providers) AND v.enabled
+								  AND NOT EXISTS (SELECT FROM notif_private.pause q WHERE q.what = 'provider' AND q.name = v.name)));
+	RETURN NEXT;
+
+	gate := 'rate limit';
+	SELECT c.rate_limited INTO limited FROM notif_private.category c WHERE c.name = its.category;
+	SELECT array_agg(x.v ORDER BY l.id, x.n) INTO limits
+	  FROM notif_private.rate_limit l
+	 CROSS JOIN LATERAL (VALUES (1, l.id::bigint), (2, l.max_count),
+						 (3, (extract(epoch FROM l.per) * 1000)::bigint)) x(n, v);
+	verdict := 'pass';
+	detail := jsonb_build_object('limited', limited);
+	IF limited AND limits IS NOT NULL THEN
+		-- one more send, charged to a copy of what is stored
+		asked := notif_private.rate_charge((SELECT r.state FROM notif_private.rate r
+											 WHERE r.recipient_id = who AND r.critical = (its.tier = 0)), limits, notif.now(), 1);
+		IF notif_private.rate_granted(asked) = 0 THEN
+			SELECT l.name, l.action INTO layer FROM notif_private.rate_limit l WHERE l.id = notif_private.rate_layer(asked);
+			verdict := CASE layer.action WHEN 'defer' THEN 'deferred' ELSE 'suppressed' END || ':rate_limited:' || layer.name;
+			detail := detail || jsonb_build_object('next_at', notif_private.rate_retry_at(asked));
+		END IF;
+	END IF;
+	RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION notif_private.explain_sending(notif_private.type, bigint) IS
+	'The gates of notif.explain about where and when a push could go now.';
+
+CREATE FUNCTION notif_private.explain(its notif_private.type, ev notif_private.event, who bigint)
+	RETURNS TABLE (gate text, verdict text, detail jsonb, agrees boolean)
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	wanted	constant text[] := coalesce(ev.channels, its.channels);
+BEGIN
+	RETURN QUERY
+	SELECT 'type', CASE WHEN its.enabled THEN 'pass' ELSE 'suppressed:type_disabled' END,
+		   jsonb_build_object('type', its.name, 'category', its.category, 'channels', wanted,
+							  'tier', (ARRAY['critical', 'standard', 'bulk'])[its.tier + 1]), NULL::boolean;
+	IF ev.id IS NOT NULL THEN
+		RETURN QUERY
+		SELECT 'audience',
+			   CASE WHEN who = ANY (ev.recipients) OR EXISTS (SELECT FROM notif_private.subscription s
+															   WHERE s.topic_id = ev.topic_id AND s.recipient_id = who)
+					THEN 'pass' ELSE 'not addressed' END,
+			   jsonb_build_object('recipients', cardinality(ev.recipients),
+								  'topic', (SELECT t.name FROM notif_private.topic t WHERE t.id = ev.topic_id)), NULL::boolean;
+	END IF;
+	RETURN QUERY
+	SELECT 'recipient', CASE WHEN r.active THEN 'pass' ELSE 'suppressed:recipient_inactive' END,
+		   jsonb_build_object('active', r.active), NULL::boolean
+	  FROM notif_private.recipient r WHERE r.id = who;
+	RETURN QUERY
+	SELECT x.gate, x.verdict, x.detail, x.agrees
+	  FROM notif_private.explain_profile(its, who, ev.source, ev.thread, wanted) x;
+	IF 'push' = ANY (wanted) THEN
+		RETURN QUERY SELECT x.gate, x.verdict, x.detail, NULL::boolean FROM notif_private.explain_sending(its, who) x;
+	END IF;
+	IF ev.id IS NOT NULL THEN
+		RETURN QUERY
+		SELECT 'cancel', CASE WHEN count(*) > 0 THEN 'cancelled:cancel' ELSE 'pass' END,
+			   jsonb_build_object('at', min(c.at), 'by', min(c.by::text)), NULL::boolean
+		  FROM notif_private.cancellation c WHERE c.event = ev.id;
+		RETURN QUERY
+		SELECT 'expiry', CASE WHEN ev.expires_at <= notif.now() THEN 'expired:expired' ELSE 'pass' END,
+			   jsonb_build_object('expires_at', ev.expires_at), NULL::boolean;
+		-- what became of it: the newest word on each delivery
+		RETURN QUERY
+		SELECT 'outcome', o.state || coalesce(':' || o.reason, ''),
+			   jsonb_build_object('delivery', o.delivery, 'endpoint', o.endpoint, 'attempt', o.attempt, 'at', o.at,
+								  'next_at', o.next_at), NULL::boolean
+		  FROM (SELECT notif_private.delivery_id(ev.id, e.id) AS delivery FROM notif_private.endpoint e WHERE e.recipient_id = who
+				UNION ALL SELECT notif_private.item_id(ev.id, who)) d
+		 CROSS JOIN LATERAL (
+			SELECT x.* FROM notif_private.outcome x WHERE x.delivery = d.delivery ORDER BY x.attempt DESC LIMIT 1) o
+		 ORDER BY o.endpoint;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION notif_private.explain(notif_private.type, notif_private.event, bigint) IS
+	'The gates in order for a type, or for an event of it (NULL: none), and a recipient.';
+
+CREATE FUNCTION notif.explain(event uuid, recipient text)
+	RETURNS TABLE (step integer, gate text, verdict text, detail jsonb, agrees boolean)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	who		bigint := notif_private.recipient_id(explain.recipient);
+	its		notif_private.type;
+	ev		notif_private.event;
+BEGIN
+	SELECT * INTO ev FROM notif_private.event e WHERE e.id = explain.event AND e.kind = 0;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = '42704',
+			MESSAGE = format('event %s does not exist', coalesce(explain.event::text, 'NULL')),
+			DETAIL = 'It was never published, its transaction has not committed, or retention has removed it.',
+			HINT = 'Pass what notif.publish returned, or the name of a type.';
+	END IF;
+	SELECT * INTO its FROM notif_private.type t WHERE t.id = ev.type_id;
+	RETURN QUERY
+	SELECT x.n::integer, x.gate, x.verdict, jsonb_strip_nulls(x.detail), x.agrees
+	  FROM notif_private.explain(its, ev, who) WITH ORDINALITY x(gate, verdict, detail, agrees, n);
+END
+$$;
+COMMENT ON FUNCTION notif.explain(uuid, text) IS
+$$Why a recipient is told about an event, or is not: every gate in order, and what became of it.
+verdict: 'pass', or what the gate does, like 'suppressed:preference', 'deferred:rate_limited:hour', 'waits' (paused) or 'not addressed'; that of the last rows, 'outcome', is what has happened. The gates are judged as of now.
+detail: the values that it is judged by, from the rows that people and administrators have written. agrees: whether the compiled profile, which fanout and claim look at, comes to the same; NULL where it is not used. It is never false.
+Errors: 42704 unknown event or recipient.
+Example: SELECT step, gate, verdict, detail FROM notif.explain('01890a5d-ac96-774b-bcce-b302099a8057'::uuid, 'customer-17');$$;
+
+CREATE FUNCTION notif.explain(type text, recipient text)
+	RETURNS TABLE (step integer, gate text, verdict text, detail jsonb, agrees boolean)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	who		bigint := notif_private.recipient_id(explain.recipient);
+	its		notif_private.type;
+BEGIN
+	SELECT * INTO its FROM notif_private.type t WHERE t.name = explain.type;
+	IF NOT FOUND THEN
+		-- a literal is text before it is a uuid
+		IF explain.type ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN
+			RETURN QUERY SELECT x.* FROM notif.explain(explain.type::uuid, explain.recipient) x;
+			RETURN;
+		END IF;
+		RAISE EXCEPTION USING ERRCODE = '42704',
+			MESSAGE = format('type %s does not exist', coalesce(quote_literal(left(explain.type, 110)), 'NULL')),
+			DETAIL = 'No type of that name is defined.',
+			HINT = 'notif.types lists them; an event is given by its id.';
+	END IF;
+	RETURN QUERY
+	SELECT x.n::integer, x.gate, x.verdict, jsonb_strip_nulls(x.detail), x.agrees
+	  FROM notif_private.explain(its, NULL, who) WITH ORDINALITY x(gate, verdict, detail, agrees, n);
+END
+$$;
+COMMENT ON FUNCTION notif.explain(text, text) IS
+$$Whether a recipient would be told about an event of a type if it were published now, without source and thread: every gate in order, as notif.explain of an event shows them. Nothing is sent or charged.
+Errors: 42704 unknown type or recipient.
+Example: SELECT step, gate, verdict, detail, agrees FROM notif.explain('order.shipped', 'customer-17');$$;
