@@ -49,6 +49,11 @@ CREATE FUNCTION notif_private.hold_unsent(recipient bigint) RETURNS void
 COMMENT ON FUNCTION notif_private.hold_unsent(bigint) IS
 	'At commit, has the dispatchers give back what they have claimed for a recipient and not sent, so that it passes the gates again; a no-op where notif is not preloaded.';
 
+CREATE FUNCTION notif_private.quiet_until(windows smallint[], dates date[], zone text, at timestamptz) RETURNS timestamptz
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_quiet_until_sql';
+COMMENT ON FUNCTION notif_private.quiet_until(smallint[], date[], text, timestamptz) IS
+	'When the quiet hours end in which what is let go at that time could arrive; NULL if in none. windows: start and end in minutes of local time for each weekday on which one begins, Monday first, -1 for none. dates: ascending; only those days, NULL: any.';
+
 CREATE FUNCTION notif_private.check_type(kind text, title text, body text, options jsonb) RETURNS text[]
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_check_type';
 COMMENT ON FUNCTION notif_private.check_type(text, text, text, jsonb) IS

@@ -28,6 +28,7 @@ CREATE TABLE notif_private.category (
 	number		integer NOT NULL UNIQUE DEFAULT pg_catalog.nextval('notif_private.category_number'),
 	default_enabled boolean NOT NULL DEFAULT true,	-- for people who have no preference
 	mandatory	boolean NOT NULL DEFAULT false,
+	quiet_hours	text NOT NULL DEFAULT 'respect' CHECK (quiet_hours IN ('respect', 'bypass')),
 	CHECK (default_enabled OR NOT mandatory)
 );
 

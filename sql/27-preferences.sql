@@ -35,7 +35,8 @@ CREATE TABLE notif_private.profile (
 	-- one that says on.  Neither: the category's default.  NULL: no preference.
 	choices		integer[],
 	muted		text[],				-- 'source:x', 'thread:y'; NULL: none
-	muted_until	timestamptz[]		-- of each
+	muted_until	timestamptz[],		-- of each
+	quiet		smallint[]			-- windows as quiet_until() takes them; NULL: none
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE FUNCTION notif_private.channel_bit(channel text) RETURNS integer
@@ -78,11 +79,12 @@ BEGIN
 	SELECT array_agg(m.what || ':' || m.name ORDER BY m.what, m.name), array_agg(m.until ORDER BY m.what, m.name)
 	  INTO made.muted, made.muted_until
 	  FROM notif_private.mute m WHERE m.recipient_id = profile_of.recipient;
+	made.quiet := notif_private.quiet_windows(profile_of.recipient);
 	RETURN made;
 END
 $$;
 COMMENT ON FUNCTION notif_private.profile_of(bigint) IS
-	'The profile that follows from a recipient''s preferences and mutes as they are now; it reads the sources alone.';
+	'The profile that follows from a recipient''s preferences, mutes and quiet hours as they are now; it reads the sources alone.';
 
 -- Held until the end of the transaction: without it two transactions that change
 -- one person's preferences would each compile a row without the other's.
@@ -110,7 +112,8 @@ DECLARE
 	made	notif_private.profile := notif_private.profile_of(compile_profile.recipient);
 BEGIN
 	UPDATE notif_private.profile p
-	   SET switched_off = made.switched_off, choices = made.choices, muted = made.muted, muted_until = made.muted_until
+	   SET switched_off = made.switched_off, choices = made.choices, muted = made.muted, muted_until = made.muted_until,
+		   quiet = made.quiet
 	 WHERE p.recipient_id = compile_profile.recipient;
 END
 $$;

@@ -114,6 +114,8 @@ DECLARE
 	v_newer		boolean[];
 	v_muted		boolean[];
 	v_off		integer;		-- of the lane's channel: channel_bit()
+	v_periods	constant text[] := notif_private.quiet_categories();
+	v_quiet		constant boolean := v_periods IS NOT NULL OR EXISTS (SELECT FROM notif_private.quiet_hours);
 BEGIN
 	SELECT array_agg(x.v ORDER BY l.id, x.n),
 		   (SELECT k.until FROM notif_private.blocked_@TIER@ k WHERE k.lane = p_lane ORDER BY k.lane, k.until DESC LIMIT 1),
@@ -122,7 +124,7 @@ BEGIN
 	  FROM notif_private.rate_limit l
 	 CROSS JOIN LATERAL (VALUES (1, l.id::bigint), (2, l.max_count),
 						 (3, (extract(epoch FROM l.per) * 1000)::bigint)) x(n, v);
-	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL) THEN
+	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL OR v_quiet) THEN
 		-- somebody may be deferred: into the schedule, after its horizon
 		SELECT c.due INTO p_horizon FROM notif_private.cursor_@TIER@ c
 		 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000'
@@ -140,7 +142,11 @@ BEGIN
 	WITH batch AS MATERIALIZED (
 		SELECT b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
 			   b.collapse, ep.address, rc.ref, rc.locale, rc.attributes, ty.retention, ty.ordered,
-			   CASE WHEN b.attempt < 32000 THEN v_wait[b.nth] END AS wait,
+			   -- In quiet hours what bypasses them does not wait behind what they put off.
+			   CASE WHEN b.attempt >= 32000 THEN NULL
+					WHEN q.until IS NULL THEN v_wait[b.nth]
+					WHEN NOT ty.bypass THEN greatest(q.until + q.jitter, p_horizon + interval '1 microsecond', v_wait[b.nth])
+			   END AS wait, q.until IS NOT NULL AS quiet,
 			   CASE WHEN cn.found THEN 'cancelled:cancel'
 					WHEN b.expires_at <= v_now THEN 'expired:expired'
 					WHEN ty.enabled IS NOT TRUE THEN 'suppressed:type_disabled'
@@ -152,6 +158,8 @@ BEGIN
 					WHEN NOT ty.mandatory AND (pf.choice & v_off <> 0
 						 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & (v_off << 8) <> 0)) THEN 'suppressed:preference'
 					WHEN v_newer[b.nth] THEN 'superseded:collapse'
+					WHEN NOT ty.bypass AND q.until IS NOT NULL
+						 AND (q.until + q.jitter >= b.expires_at OR b.attempt >= 32000) THEN 'expired:quiet_hours'
 			   END AS stop,
 			   -- charged once per delivery: later attempts pass free
 			   b.charged, v_limits IS NOT NULL AND NOT b.charged AND ty.rate_limited AS limited
@@ -159,14 +167,23 @@ BEGIN
 												 expires_at, charged, collapse, nth)
 		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c WHERE c.event = b.event OFFSET 0) cn ON true
 		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, c.rate_limited, c.retention, c.number, c.default_enabled,
-									c.mandatory
+									c.mandatory, c.name AS category, c.quiet_hours = 'bypass' AS bypass
 							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 							  WHERE t.id = b.type_id OFFSET 0) ty ON true
 		  LEFT JOIN LATERAL (SELECT e.state, e.address FROM notif_private.endpoint e WHERE e.id = b.endpoint OFFSET 0) ep ON true
-		  LEFT JOIN LATERAL (SELECT r.active, r.ref, r.locale, r.attributes::text AS attributes
+		  LEFT JOIN LATERAL (SELECT r.active, r.ref, r.locale, r.attributes::text AS attributes, r.tz
 							   FROM notif_private.recipient r WHERE r.id = b.recipient OFFSET 0) rc ON true
-		  LEFT JOIN LATERAL (SELECT p.switched_off, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice
+		  LEFT JOIN LATERAL (SELECT p.switched_off, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice, p.quiet
 							   FROM notif_private.profile p WHERE p.recipient_id = b.recipient OFFSET 0) pf ON true
+		  -- ordered ones of one endpoint go in the order in which they came
+		  LEFT JOIN LATERAL (
+			SELECT e.until, notif_private.quiet_jitter(CASE WHEN ty.ordered THEN b.endpoint ELSE uuid_hash_extended(b.delivery, 0) END,
+													   @TIERNO@ = 2) AS jitter
+			  FROM (SELECT CASE WHEN ty.category = ANY (v_periods)
+								THEN notif_private.quiet_end(pf.quiet, rc.tz, ty.category, v_now, true)
+								WHEN pf.quiet IS NOT NULL
+								THEN notif_private.quiet_until(pf.quiet, NULL, coalesce(rc.tz, 'UTC'), v_now) END AS until OFFSET 0) e
+			 WHERE e.until IS NOT NULL OFFSET 0) q ON true
 	),
 	-- Ranks only for those that a limit applies to: the k-th person, his nth.
 	asked AS MATERIALIZED (
@@ -202,7 +219,7 @@ BEGIN
 					WHEN l.action = 'defer' AND g.retry_at[a.person] < a.expires_at AND a.attempt < 32000 THEN 'deferred'
 					ELSE 'suppressed' END AS verdict,
 			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 2)
-					WHEN a.wait IS NOT NULL THEN 'order'
+					WHEN a.wait IS NOT NULL THEN CASE WHEN a.quiet THEN 'quiet_hours' ELSE 'order' END
 					WHEN NOT a.charge OR a.nth <= g.n[a.person] THEN NULL
 					ELSE 'rate_limited:' || coalesce(l.name, '?') END AS reason,
 			   -- its own time is after the horizon; equal times are read in order

@@ -54,7 +54,8 @@ CREATE FUNCTION notif.define_category(
 	name text, on_unknown text DEFAULT 'retry', max_attempts integer DEFAULT 8,
 	retry_base interval DEFAULT '2 s', retry_cap interval DEFAULT '15 min',
 	rate_limited boolean DEFAULT true, retention text DEFAULT 'standard',
-	description text DEFAULT NULL, default_enabled boolean DEFAULT true, mandatory boolean DEFAULT false)
+	description text DEFAULT NULL, default_enabled boolean DEFAULT true, mandatory boolean DEFAULT false,
+	quiet_hours text DEFAULT NULL)
 	RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
@@ -99,14 +100,22 @@ BEGIN
 			DETAIL = 'default_enabled is for people without a preference; a mandatory category reaches everybody.',
 			HINT = 'Use mandatory => true, or default_enabled => false, but not both.';
 	END IF;
+	IF define_category.quiet_hours NOT IN ('respect', 'bypass') THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('invalid quiet_hours: %L', left(define_category.quiet_hours, 80)),
+			DETAIL = 'quiet_hours says whether what is in the category waits for the end of quiet hours.',
+			HINT = 'Use ''respect'' or ''bypass''.';
+	END IF;
 
 	INSERT INTO notif_private.category AS c
 		(name, on_unknown, max_attempts, retry_base, retry_cap, rate_limited, retention, description,
-		 default_enabled, mandatory, number)
+		 default_enabled, mandatory, quiet_hours, number)
 	VALUES (define_category.name, define_category.on_unknown, define_category.max_attempts,
 			define_category.retry_base, define_category.retry_cap, define_category.rate_limited,
 			define_category.retention, define_category.description, define_category.default_enabled,
 			define_category.mandatory,
+			-- what reaches everybody is not for the morning
+			coalesce(define_category.quiet_hours, CASE WHEN define_category.mandatory THEN 'bypass' ELSE 'respect' END),
 			-- a redefinition uses up none: profiles are as long as the largest number
 			coalesce((SELECT o.number FROM notif_private.category o WHERE o.name = define_category.name),
 					 nextval('notif_private.category_number')))
@@ -115,17 +124,18 @@ BEGIN
 			retry_base = EXCLUDED.retry_base, retry_cap = EXCLUDED.retry_cap,
 			rate_limited = EXCLUDED.rate_limited, retention = EXCLUDED.retention,
 			description = EXCLUDED.description, default_enabled = EXCLUDED.default_enabled,
-			mandatory = EXCLUDED.mandatory;
+			mandatory = EXCLUDED.mandatory, quiet_hours = EXCLUDED.quiet_hours;
 	PERFORM notif_private.config_changed();
 END
 $$;
-COMMENT ON FUNCTION notif.define_category(text, text, integer, interval, interval, boolean, text, text, boolean, boolean) IS
+COMMENT ON FUNCTION notif.define_category(text, text, integer, interval, interval, boolean, text, text, boolean, boolean, text) IS
 $$Defines or redefines a category: what types of notification have in common.
 name: 1 to 63 of a-z, 0-9, _ . and -. description: for people.
 on_unknown: what to do when nobody knows whether the provider took a message: 'retry' (may arrive twice) or 'hold' (a person decides with notif.redeliver).
 max_attempts: 1 to 100. retry_base, retry_cap: retries wait a random time up to retry_base * 2^(n-1), at most retry_cap (100 ms to 1 day).
 rate_limited: whether notif.define_rate_limit's limits apply. retention: 'standard' or 'long'.
 default_enabled: whether people without a preference are told about it, see notif.set_preference. mandatory: nobody can switch it off, and mutes do not hold for it.
+quiet_hours: 'respect' (it waits for their end, see notif.set_quiet_hours and notif.define_quiet_period) or 'bypass'; the default is 'bypass' for a mandatory category, else 'respect'.
 Errors: 22023 bad value.
 Example: SELECT notif.define_category('security', on_unknown => 'retry', rate_limited => false);$$;
 

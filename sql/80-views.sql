@@ -65,7 +65,7 @@ COMMENT ON FUNCTION notif_private.pacers_here() IS
 
 CREATE VIEW notif.categories AS
 	SELECT c.name, c.on_unknown, c.max_attempts, c.retry_base, c.retry_cap, c.rate_limited, c.retention, c.description,
-		   c.default_enabled, c.mandatory
+		   c.default_enabled, c.mandatory, c.quiet_hours
 	FROM notif_private.category c;
 COMMENT ON VIEW notif.categories IS 'Categories as notif.define_category defined them.';
 
@@ -80,6 +80,15 @@ CREATE VIEW notif.routes AS
 	FROM notif_private.route r;
 COMMENT ON VIEW notif.routes IS
 	'Routes as notif.define_route defined them; NULL is any platform or application. lane is the route''s number in queues and outcomes.';
+
+CREATE VIEW notif.quiet_periods AS
+	SELECT p.name, p.categories, time '00:00' + make_interval(mins => p.starts) AS start,
+		   CASE p.ends WHEN 1440 THEN time '24:00' ELSE time '00:00' + make_interval(mins => p.ends) END AS "end",
+		   CASE WHEN p.dates IS NULL THEN ARRAY(SELECT (ARRAY['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'])[d] FROM unnest(p.days) d ORDER BY d) END AS days,
+		   p.dates, p.tz
+	FROM notif_private.quiet_period p;
+COMMENT ON VIEW notif.quiet_periods IS
+	'Quiet periods as notif.define_quiet_period defined them. categories NULL: all that respect quiet hours.';
 
 CREATE VIEW notif.rate_limits AS
 	SELECT l.name, l.max_count, l.per, l.action
@@ -221,6 +230,17 @@ CREATE VIEW notif.deliveries AS
 					  WHERE later.delivery = o.delivery AND later.attempt > o.attempt);
 COMMENT ON VIEW notif.deliveries IS
 	'Deliveries that have been tried or decided, each with its newest outcome. What has no outcome yet shows in notif.queue and notif.trace.';
+
+CREATE VIEW notif.sends_by_local_hour AS
+	SELECT t.category, (ARRAY['critical', 'standard', 'bulk'])[o.tier + 1] AS tier,
+		   extract(hour FROM o.at AT TIME ZONE coalesce(r.tz, 'UTC'))::integer AS local_hour, count(*) AS sends
+	FROM notif_private.outcome o
+	JOIN notif_private.type t ON t.id = o.type_id
+	LEFT JOIN notif_private.recipient r ON r.id = o.recipient
+	WHERE o.state = 'accepted'
+	GROUP BY 1, 2, 3;
+COMMENT ON VIEW notif.sends_by_local_hour IS
+	'What providers have accepted by the hour of the recipient''s own clock, as of the zone that is stored now; UTC for whoever has none. Reads all outcomes that are kept.';
 
 CREATE VIEW notif.dead_letters AS
 	SELECT d.delivery, d.event, d.type, d.tier, d.recipient, d.endpoint, d.state, d.reason, d.attempts, d.tries, d.provider,

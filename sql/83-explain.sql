@@ -14,6 +14,8 @@ DECLARE
 	choice	integer;
 	bits	integer;
 	pref	record;
+	zone	text;
+	quiet	timestamptz;
 BEGIN
 	SELECT * INTO cat FROM notif_private.category c WHERE c.name = its.category;
 	SELECT * INTO pf FROM notif_private.profile p WHERE p.recipient_id = who;
@@ -54,6 +56,21 @@ BEGIN
 		agrees := pref.enabled = (cat.mandatory OR choice & bits = 0 AND (cat.default_enabled OR choice & (bits << 8) <> 0));
 		RETURN NEXT;
 	END LOOP;
+
+	-- by the source rows; agrees compares the windows that the claim looks at
+	gate := 'quiet hours';
+	SELECT r.tz INTO zone FROM notif_private.recipient r WHERE r.id = who;
+	quiet := notif_private.quiet_end(notif_private.quiet_windows(who), zone, its.category, notif.now(), true);
+	verdict := CASE WHEN quiet IS NOT NULL AND cat.quiet_hours = 'respect' THEN 'deferred:quiet_hours' ELSE 'pass' END;
+	detail := jsonb_build_object('tz', zone, 'category', cat.quiet_hours, 'until', quiet,
+		'windows', (SELECT jsonb_agg(jsonb_build_array(q.day, time '00:00' + make_interval(mins => q.starts),
+											   time '00:00' + make_interval(mins => q.ends)) ORDER BY q.day)
+					  FROM notif_private.quiet_hours q WHERE q.recipient_id = who),
+		'periods', (SELECT jsonb_agg(p.name ORDER BY p.name) FROM notif_private.quiet_period p
+					 WHERE (p.categories IS NULL OR its.category = ANY (p.categories))
+					   AND notif_private.quiet_until(p.windows, p.dates, coalesce(zone, p.tz), notif.now()) IS NOT NULL));
+	agrees := quiet IS NOT DISTINCT FROM notif_private.quiet_end(pf.quiet, zone, its.category, notif.now(), true);
+	RETURN NEXT;
 
 	gate := 'profile';
 	verdict := 'pass';

@@ -22,6 +22,11 @@ SELECT notif.register_device('p1', 'd', 'ios', repeat('ab', 32));
 INSERT INTO notif_private.endpoint (recipient_id, app_id, channel, device_id, address, registered_at)
 SELECT r.id, a.id, 'push', 'd', lpad(to_hex(r.id), 64, '0'), now()
 FROM notif_private.recipient r CROSS JOIN notif_private.app a WHERE r.ref <> 'p1';
+INSERT INTO notif_private.quiet_hours SELECT id, 7, 0, 1, now() FROM notif_private.recipient WHERE id % 4 = 0;
+UPDATE notif_private.recipient SET tz = 'Europe/Berlin' WHERE id % 4 = 0;
+INSERT INTO notif_private.mute SELECT id, 'source', 'x', 'infinity', now() FROM notif_private.recipient WHERE id % 4 = 1;
+INSERT INTO notif_private.profile SELECT (notif_private.profile_of(id)).* FROM notif_private.recipient WHERE id % 4 < 3;
+SELECT notif.define_quiet_period('never', '00:00', '00:01', categories => '{limited}', dates => '{2001-01-01}');
 CREATE SEQUENCE flights;
 -- processor time of this backend, in milliseconds: the machine may be busy
 CREATE FUNCTION cpu() RETURNS numeric LANGUAGE sql VOLATILE AS $$
@@ -144,7 +149,7 @@ for my $lie ('honest', 'enormous', 'tiny', 'never analysed')
 
 			# the rows of these can be counted on one hand; the tally is read once
 			# for a batch with a doubted token, the expansions at the router's start
-			next if defined $2 && $2 =~ /^(rate_limit|route|instance|pause|category|provider|app|type|topic|turn_standard|pg_\w+|tally_\w+)$/;
+			next if defined $2 && $2 =~ /^(rate_limit|quiet_period|route|instance|pause|category|provider|app|type|topic|turn_standard|pg_\w+|tally_\w+)$/;
 			next if $query =~ /^SELECT x\.key FROM \(SELECT DISTINCT ON/;
 			$query =~ s/\s+/ /g;
 			$scans{"$what in: $query"} = 1;

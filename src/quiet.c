@@ -1,0 +1,95 @@
+/*
+ * quiet.c
+ *		Quiet hours in SQL: core/quiet.c with the server's zones.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "pgtime.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/timestamp.h"
+
+#include "core/quiet.h"
+
+PG_FUNCTION_INFO_V1(notif_quiet_until_sql);
+
+#define UNIX_EPOCH_S ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
+
+static void
+zone_span(void *zone, int64_t at_s, NotifZoneSpan *span)
+{
+	pg_time_t	at = at_s;
+	pg_time_t	boundary;
+	long int	before;
+	long int	after;
+	int			before_dst;
+	int			after_dst;
+	int			more = pg_next_dst_boundary(&at, &before, &before_dst, &boundary, &after, &after_dst, zone);
+
+	/* out of the zone's range, where nobody sleeps: Greenwich */
+	span->offset_s = more < 0 ? 0 : before;
+	span->until_s = more > 0 ? boundary : INT64_MAX;
+}
+
+/*
+ * (windows smallint[], dates date[], zone text, at timestamptz): windows holds start
+ * and end in minutes for each weekday, Monday first, -1 for none; dates NULL: any;
+ * ascending.  NULL unless at is in one of them, or so close that it could be.
+ */
+Datum
+notif_quiet_until_sql(PG_FUNCTION_ARGS)
+{
+	NotifQuietWeek week = {.dates = NULL};
+	char		name[TZ_STRLEN_MAX + 1];
+	ArrayType  *windows;
+	const int16 *edges;
+	pg_tz	   *zone;
+	TimestampTz at;
+	int64		at_s;
+	int64		until_s;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
+		PG_RETURN_NULL();
+	windows = PG_GETARG_ARRAYTYPE_P(0);
+	if (ARR_NDIM(windows) != 1 || ARR_HASNULL(windows) || ARR_DIMS(windows)[0] != 2 * NOTIF_QUIET_DAYS)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("windows do not hold two edges for each of seven days"));
+	edges = (const int16 *) ARR_DATA_PTR(windows);
+	for (int i = 0; i < NOTIF_QUIET_DAYS; i++)
+	{
+		week.start[i] = edges[2 * i];
+		week.end[i] = edges[2 * i + 1];
+	}
+	if (!PG_ARGISNULL(1))
+	{
+		ArrayType  *dates = PG_GETARG_ARRAYTYPE_P(1);
+		int32	   *days;
+
+		if (ARR_NDIM(dates) > 1 || ARR_HASNULL(dates))
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("dates are not a list of days"));
+		week.n_dates = ARR_NDIM(dates) == 0 ? 0 : ARR_DIMS(dates)[0];
+		days = palloc(sizeof(int32) * (week.n_dates + 1));
+		for (int i = 0; i < week.n_dates; i++)
+			days[i] = ((const DateADT *) ARR_DATA_PTR(dates))[i] + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE);
+		week.dates = days;
+	}
+	text_to_cstring_buffer(PG_GETARG_TEXT_PP(2), name, sizeof(name));
+	zone = pg_tzset(name);
+	/* a zone that the server no longer has */
+	if (zone == NULL)
+		zone = pg_tzset("GMT");
+	at = PG_GETARG_TIMESTAMPTZ(3);
+	if (TIMESTAMP_NOT_FINITE(at))
+		PG_RETURN_NULL();
+	at_s = at / USECS_PER_SEC - (at % USECS_PER_SEC < 0) + UNIX_EPOCH_S;
+	until_s = notif_quiet_until(&week, zone_span, zone, at_s);
+	if (until_s == at_s)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ((until_s - UNIX_EPOCH_S) * USECS_PER_SEC);
+}
