@@ -54,6 +54,8 @@ $$;
 COMMENT ON FUNCTION notif_private.quiet_categories() IS
 	'The categories that some quiet period concerns; NULL where there is no period.';
 
+-- What the claim asks (there without a call for each attempt, which would cost more
+-- than the answer).
 CREATE FUNCTION notif_private.quiet_end(own smallint[], zone text, category text, at timestamptz, periods boolean)
 	RETURNS timestamptz
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$

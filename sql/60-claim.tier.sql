@@ -179,10 +179,12 @@ BEGIN
 		  LEFT JOIN LATERAL (
 			SELECT e.until, notif_private.quiet_jitter(CASE WHEN ty.ordered THEN b.endpoint ELSE uuid_hash_extended(b.delivery, 0) END,
 													   @TIERNO@ = 2) AS jitter
-			  FROM (SELECT CASE WHEN ty.category = ANY (v_periods)
-								THEN notif_private.quiet_end(pf.quiet, rc.tz, ty.category, v_now, true)
-								WHEN pf.quiet IS NOT NULL
-								THEN notif_private.quiet_until(pf.quiet, NULL, coalesce(rc.tz, 'UTC'), v_now) END AS until OFFSET 0) e
+			  FROM (SELECT greatest(
+						CASE WHEN pf.quiet IS NOT NULL THEN notif_private.quiet_until(pf.quiet, NULL, coalesce(rc.tz, 'UTC'), v_now) END,
+						CASE WHEN ty.category = ANY (v_periods) THEN (
+							SELECT max(notif_private.quiet_until(p.windows, p.dates, coalesce(rc.tz, p.tz), v_now))
+							  FROM notif_private.quiet_period p
+							 WHERE p.categories IS NULL OR ty.category = ANY (p.categories)) END) AS until OFFSET 0) e
 			 WHERE e.until IS NOT NULL OFFSET 0) q ON true
 	),
 	-- Ranks only for those that a limit applies to: the k-th person, his nth.
