@@ -25,7 +25,7 @@ COMMENT ON FUNCTION notif_private.worker_lanes_@TIER@() IS
 -- Which of a batch are overtaken: a newer attempt of the same collapse key for the
 -- same endpoint is waiting or was accepted.  One that a gate stopped counts for
 -- nothing, or nobody would be told at all.
-CREATE FUNCTION notif_private.superseded_@TIER@(p_batch notif_private.attempt[], p_now timestamptz) RETURNS boolean[]
+CREATE FUNCTION notif_private.superseded_@TIER@(p_batch notif_private.attempt[], p_now timestamptz) RETURNS uuid[]
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET jit = off AS $$
@@ -33,25 +33,25 @@ BEGIN
 	IF NOT EXISTS (SELECT FROM unnest(p_batch) b WHERE b.collapse IS NOT NULL) THEN
 		RETURN NULL;
 	END IF;
-	RETURN (SELECT array_agg(coalesce(n.found, false) ORDER BY b.nth)
+	RETURN (SELECT array_agg(n.delivery ORDER BY b.nth)
 			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
 													 expires_at, charged, collapse, nth)
 			  LEFT JOIN LATERAL (
-				SELECT true AS found
-				  FROM (SELECT o.delivery, o.event, o.expires_at FROM notif_private.outbox_@TIER@ o
+				SELECT newer.delivery
+				  FROM (SELECT o.delivery, o.event, o.expires_at, o.ord FROM notif_private.outbox_@TIER@ o
 						 WHERE o.endpoint = b.endpoint AND o.collapse = b.collapse AND o.ord > b.ord
 						UNION ALL
-						SELECT s.delivery, s.event, s.expires_at FROM notif_private.schedule_@TIER@ s
+						SELECT s.delivery, s.event, s.expires_at, s.ord FROM notif_private.schedule_@TIER@ s
 						 WHERE s.endpoint = b.endpoint AND s.collapse = b.collapse AND s.ord > b.ord) newer
 				 WHERE b.collapse IS NOT NULL AND newer.expires_at > p_now
 				   AND NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = newer.event)
 				   AND NOT EXISTS (SELECT FROM notif_private.outcome x
 									WHERE x.delivery = newer.delivery AND x.terminal AND x.state <> 'accepted')
-				 LIMIT 1) n ON true);
+				 ORDER BY newer.ord DESC LIMIT 1) n ON true);
 END
 $$;
 COMMENT ON FUNCTION notif_private.superseded_@TIER@(notif_private.attempt[], timestamptz) IS
-	'For each attempt of a batch whether a newer one of its collapse key replaces it; NULL if none has a collapse key.';
+	'For each attempt of a batch the newest one of its collapse key that may replace it; NULL if none has a collapse key.';
 
 -- Order: an earlier attempt for the same endpoint has been put off and not been
 -- read again, so a later one waits until then.
@@ -111,7 +111,7 @@ DECLARE
 	v_limits	bigint[];
 	v_blocked	timestamptz;	-- until when some endpoint is
 	v_wait		timestamptz[];	-- of each attempt of the batch, as is the next
-	v_newer		boolean[];
+	v_newer		uuid[];
 	v_muted		boolean[];
 	v_off		integer;		-- of the lane's channel: channel_bit()
 	v_periods	constant text[] := notif_private.quiet_categories();
@@ -157,10 +157,9 @@ BEGIN
 					WHEN NOT ty.mandatory AND v_muted[b.nth] THEN 'suppressed:muted'
 					WHEN NOT ty.mandatory AND (pf.choice & v_off <> 0
 						 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & (v_off << 8) <> 0)) THEN 'suppressed:preference'
-					WHEN v_newer[b.nth] THEN 'superseded:collapse'
 					WHEN NOT ty.bypass AND q.until IS NOT NULL
 						 AND (q.until + q.jitter >= b.expires_at OR b.attempt >= 32000) THEN 'expired:quiet_hours'
-			   END AS stop,
+			   END AS halt, v_newer[b.nth] AS newer,
 			   -- charged once per delivery: later attempts pass free
 			   b.charged, v_limits IS NOT NULL AND NOT b.charged AND ty.rate_limited AS limited
 		  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
@@ -187,14 +186,22 @@ BEGIN
 							 WHERE p.categories IS NULL OR ty.category = ANY (p.categories)) END) AS until OFFSET 0) e
 			 WHERE e.until IS NOT NULL OFFSET 0) q ON true
 	),
+	-- Collapse: what a newer one replaces, unless a gate stops that one here.
+	settled AS MATERIALIZED (
+		SELECT b.*,
+			   CASE WHEN b.halt IS NULL AND b.newer IS NOT NULL
+						 AND NOT EXISTS (SELECT FROM batch n WHERE n.delivery = b.newer AND n.halt IS NOT NULL)
+					THEN 'superseded:collapse' ELSE b.halt END AS stop
+		  FROM batch b
+	),
 	-- Ranks only for those that a limit applies to: the k-th person, his nth.
 	asked AS MATERIALIZED (
 		SELECT b.*, true AS charge, dense_rank() OVER (ORDER BY b.recipient) AS person,
 			   row_number() OVER (PARTITION BY b.recipient ORDER BY b.ord, b.delivery) AS nth
-		  FROM batch b WHERE b.limited AND b.stop IS NULL AND b.wait IS NULL
+		  FROM settled b WHERE b.limited AND b.stop IS NULL AND b.wait IS NULL
 		UNION ALL
 		SELECT b.*, false, NULL, NULL
-		  FROM batch b WHERE (b.limited AND b.stop IS NULL AND b.wait IS NULL) IS NOT TRUE
+		  FROM settled b WHERE (b.limited AND b.stop IS NULL AND b.wait IS NULL) IS NOT TRUE
 	),
 	-- In recipient order, so that two claims never deadlock; creates missing rows.
 	charged AS (

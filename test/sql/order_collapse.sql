@@ -199,6 +199,15 @@ SELECT t.route();
 SELECT t.claim();
 SELECT t.answer();
 SELECT * FROM t.fates('[50,60)');
+-- nor by one that a gate stops in the same claim
+SELECT notif.define_type('off', 'c', title => 'n {n}');
+SELECT t.tell('ada', 'note', 56, 'score') IS NOT NULL AS told;
+SELECT t.tell('ada', 'off', 57, 'score') IS NOT NULL AS told;
+SELECT notif.disable_type('off');
+SELECT t.route();
+SELECT t.claim();
+SELECT t.answer();
+SELECT * FROM t.fates('[56,60)');
 -- the dispatcher says so itself of what waits in its memory
 SELECT count(t.tell('ada', 'note', n, 'memory')) FROM generate_series(61, 61) n;
 SELECT t.route();
