@@ -298,6 +298,25 @@ class Cluster:
         if self.pg.one("SELECT rate_limited FROM notif.categories WHERE name = 'bench'") != "t":
             raise Failed("the category is not rate limited")
 
+    def choose(self):
+        """Everybody who has not chosen yet: a preference for the category of the bench,
+        quiet hours that are far away at this hour, and a source that is muted.  None of
+        them stops anything, all of them are looked at."""
+        fresh = "NOT EXISTS (SELECT FROM notif_private.profile p WHERE p.recipient_id = r.id)"
+        for statement in (
+                "INSERT INTO notif_private.preference (recipient_id, channel, category, frequency, turn, changed_at) "
+                "SELECT r.id, 'push', c.number, 'realtime', 1, now() FROM notif_private.recipient r, notif_private.category c "
+                "WHERE c.name = 'bench' AND " + fresh,
+                "INSERT INTO notif_private.quiet_hours (recipient_id, day, starts, ends, changed_at) "
+                "SELECT r.id, d, at, (at + 60) % 1440, now() FROM notif_private.recipient r, generate_series(1, 7) d, "
+                "(SELECT ((extract(hour FROM now() AT TIME ZONE 'UTC')::integer + 11) % 24) * 60 AS at) x WHERE " + fresh,
+                "INSERT INTO notif_private.mute (recipient_id, what, name, until, muted_at) "
+                "SELECT r.id, 'source', 'another', 'infinity', now() FROM notif_private.recipient r WHERE " + fresh,
+                "INSERT INTO notif_private.profile SELECT (notif_private.profile_of(r.id)).* "
+                "FROM notif_private.recipient r WHERE " + fresh,
+                "VACUUM (ANALYZE) notif_private.profile, notif_private.quiet_hours, notif_private.mute, notif_private.preference"):
+            self.pg.rows(statement)
+
     def load(self, recipients, share_of_two, topic=None, app="default"):
         """Recipients with random ids and devices; share_of_two in 100 have two.
         They are added to those there are and subscribed to the topic.  Returns

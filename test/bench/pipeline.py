@@ -2,8 +2,8 @@
 
 Rules: 200,000 recipients with random ids, one in five with two devices; every
 body at least 300 bytes and different for every person; every gate configured
-for everybody, rate limits in four layers among them, none of which stops
-anybody; a CHECKPOINT once half is done; the server's own durability; the sandbox
+for everybody (rate limits in four layers, a preference, quiet hours, a muted
+source), none of which stops anybody; a CHECKPOINT once half is done; the server's own durability; the sandbox
 over TLS verifies tokens and writes its ledger.  The clock runs from before the
 publish's COMMIT until the log is flushed behind the last outcome; then the
 checker runs.  After three such runs the recipients become 1,000,000 for one
@@ -163,10 +163,12 @@ def bench():
     devices = cluster.load(recipients, 20, topic="everybody")
     if devices != recipients + recipients // 5:
         raise Failed("%d devices for %d recipients" % (devices, recipients))
+    cluster.choose()
     done = [run(cluster, sandbox, number, "everybody", recipients, devices) for number in range(1, runs + 1)]
     large = None
     if million > recipients:
         devices += cluster.load(million - recipients, 20)
+        cluster.choose()
         cluster.subscribe("million", "SELECT id FROM notif_private.recipient")
         large = run(cluster, sandbox, runs + 1, "million", million, devices)
     hot, rate = dead_tuples(cluster)
