@@ -148,7 +148,8 @@ upkeep_work(NotifWorker *worker, void *arg)
 		next_ms = Min(next_ms, notif_spi_int32(&rows, 0, 2, NULL));
 		parent = notif_spi_text(&rows, 0, 3, worker->turn);
 		child = notif_spi_text(&rows, 0, 4, worker->turn);
-		if (notif_spi_bool(&rows, 0, 1, NULL) || child != NULL)
+		/* rings are turned and schedules emptied in steps 2 to 7 */
+		if (child != NULL || (step >= 2 && step <= 7 && notif_spi_bool(&rows, 0, 1, NULL)))
 			NOTIF_FAULT(K8a);
 		notif_worker_commit(worker, false);
 		if (child != NULL && !upkeep_detach(worker, parent, child))
