@@ -152,7 +152,7 @@ ok(wait_running($other), 'F-D-10: the counter reaches the ids of the old rows');
 # every publish a transaction, until all of them are passed
 one_value($other, qq{DO \$\$ BEGIN
 	WHILE pg_snapshot_xmax(pg_current_snapshot()) <= '$last'::xid8 LOOP
-		PERFORM notif.publish('note', 'p' || (1 + random() * 600)::integer, '{"n": 7}');
+		PERFORM notif.publish('note', 'p' || (100 + random() * 300)::integer, '{"n": 7}');
 		COMMIT;
 	END LOOP; END \$\$});
 ok(wait_idle($other), 'F-D-10: deliveries end');
