@@ -242,8 +242,9 @@ order_recorded(Dispatcher *d, Attempt *a)
 	forget_if_over(d, queue);
 }
 
+/* Sends one whose turn it is, or gives it back. */
 static void
-serve_one(Dispatcher *d, Attempt *a)
+serve_one(Dispatcher *d, Attempt *a, bool sending)
 {
 	const Lane *lane = a->lane;
 	ClaimedText text = a->text;
@@ -251,7 +252,7 @@ serve_one(Dispatcher *d, Attempt *a)
 	dlist_delete(&a->wait_node);
 	d->n_waiting--;
 	/* what was read for it may be gone: the claim reads it again */
-	if (!lane->present || !session_usable(lane->session) ||
+	if (!sending || !lane->present || !session_usable(lane->session) ||
 		content_event(d->content, &a->event) == NULL || content_type(d->content, a->type_id) == NULL ||
 		notif_monotonic_ms() - a->claimed_ms > ORDER_WAIT_MS)
 	{
@@ -280,7 +281,7 @@ order_serve(Dispatcher *d)
 	}
 	while (!dlist_is_empty(&d->ready))
 	{
-		serve_one(d, dlist_head_element(Attempt, wait_node, &d->ready));
+		serve_one(d, dlist_head_element(Attempt, wait_node, &d->ready), true);
 		sent = true;
 	}
 	return sent;
@@ -292,12 +293,5 @@ order_give_back(Dispatcher *d)
 	while (!dlist_is_empty(&d->waiting))
 		give_back_waiting(d, dlist_head_element(Attempt, wait_node, &d->waiting)->queue);
 	while (!dlist_is_empty(&d->ready))
-	{
-		Attempt    *a = dlist_head_element(Attempt, wait_node, &d->ready);
-
-		dlist_delete(&a->wait_node);
-		d->n_waiting--;
-		text_free(a);
-		attempt_done(d, a, "not_sent", "order");
-	}
+		serve_one(d, dlist_head_element(Attempt, wait_node, &d->ready), false);
 }

@@ -84,8 +84,8 @@ BEGIN
 			INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, lane, state, terminal, reason, event, type_id,
 											   recipient, endpoint, tries, provider_id, status, flight, ord, expires_at, at)
 			SELECT a.delivery, a.attempt, notif_private.retention_of(a.type_id), @TIERNO@, p_lane,
-				   CASE WHEN p_verdicts[x.i] = 'accepted' THEN 'accepted'
-						WHEN p_verdicts[x.i] = 'unknown' THEN 'held' ELSE 'failed' END::notif.outcome_state,
+				   CASE WHEN p_verdicts[x.i] IN ('accepted', 'superseded') THEN p_verdicts[x.i]
+						WHEN p_verdicts[x.i] IN ('unknown', 'unknown_free') THEN 'held' ELSE 'failed' END::notif.outcome_state,
 				   true, 'quarantined:' || x.code, a.event, a.type_id, a.recipient, a.endpoint, a.tries + 1, p_provider,
 				   nullif(p_statuses[x.i], 0), p_flights[x.i], a.ord, a.expires_at, notif.now()
 			  FROM unnest(bad, codes) x(i, code) CROSS JOIN LATERAL (SELECT (p_attempts[x.i]).*) a
@@ -109,4 +109,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_record_carefully_@TIER@(integer, integer, bigint, notif_private.attempt[], text[], text[], integer[], text[], integer[], integer[], bigint[], bigint[], bigint[]) IS
-	'worker_record, each attempt tried alone first. One that raises gets the bare verdict (accepted, held if unknown, else failed) with reason quarantined:SQLSTATE.';
+	'worker_record, each attempt tried alone first. One that raises gets the bare verdict (accepted, superseded, held if unknown, else failed) with reason quarantined:SQLSTATE.';

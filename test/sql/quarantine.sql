@@ -1,0 +1,48 @@
+-- Rows that always raise in the record get the bare verdict, whatever word the
+-- dispatcher has for it; by the functions that the workers call.
+SET client_min_messages = error;
+
+SELECT notif.define_category('c', rate_limited => false);
+SELECT notif.define_type('note', 'c', title => 'n {n}');
+SELECT notif.set_secret('key', 'not used: nothing is sent here');
+SELECT notif.define_provider('apple', 'apns', '{"team_id": "TEAM123456", "key_id": "KEY1234567", "topic": "com.example.shop"}',
+							 key => 'secret:key');
+SELECT notif.define_route('push', 'push', ARRAY['apple']);
+SELECT count(notif.upsert_recipient('p' || i)) FROM generate_series(1, 6) i;
+SELECT count(notif.register_device('p' || i, 'd', 'ios', lpad(to_hex(i), 64, '0'))) FROM generate_series(1, 6) i;
+SELECT count(notif.publish('note', 'p' || i, jsonb_build_object('n', i))) FROM generate_series(1, 6) i;
+SELECT attempts FROM notif_private.worker_route_standard(2000);
+CREATE TABLE flown AS
+SELECT row_number() OVER () AS nth, (c.delivery, c.attempt, c.tries, c.ord, c.event, c.type_id, c.recipient, c.endpoint, c.expires_at,
+									 true, c.collapse)::notif_private.attempt AS a
+FROM notif_private.worker_claim_standard((SELECT id FROM notif_private.route), 100, 1, 1) c;
+
+GRANT SELECT ON flown TO notif_owner;
+-- All but the first raise when their outcome is written as it should be.
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.delivery IN (SELECT (f.a).delivery FROM public.flown f WHERE f.nth > 1) AND NEW.reason IS DISTINCT FROM 'quarantined:22000' THEN
+		RAISE SQLSTATE '22000';
+	END IF;
+	RETURN NEW;
+END
+$$;
+DO $do$
+DECLARE
+	part	regclass;
+BEGIN
+	FOR part IN SELECT t.relid FROM pg_partition_tree('notif_private.outcome') t WHERE t.isleaf LOOP
+		EXECUTE format('CREATE TRIGGER refuse BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION refuse()', part);
+	END LOOP;
+END
+$do$;
+
+SELECT r.retries
+FROM (SELECT array_agg(f.a ORDER BY f.nth) AS a, count(*)::integer AS n FROM flown f) b
+CROSS JOIN LATERAL notif_private.worker_record_carefully_standard(
+	(SELECT id FROM notif_private.route), (SELECT id FROM notif_private.provider), 1, b.a,
+	'{accepted,accepted,unknown,unknown_free,superseded,retry}', array_fill(''::text, ARRAY[b.n]), array_fill(0, ARRAY[b.n]),
+	array_fill(''::text, ARRAY[b.n]), array_fill(0, ARRAY[b.n]), array_fill(0, ARRAY[b.n]), array_fill(0::bigint, ARRAY[b.n]),
+	array_fill(1::bigint, ARRAY[b.n]), '{1}') r;
+SELECT f.nth, o.state, o.terminal, o.reason FROM flown f JOIN notif_private.outcome o ON o.delivery = (f.a).delivery ORDER BY 1;
+SELECT count(*) AS wrong FROM notif.audit() WHERE NOT agrees;
