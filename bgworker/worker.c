@@ -24,8 +24,6 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -805,19 +803,4 @@ void
 notif_worker_wake(NotifWorker *worker, NotifWorkerKind kind, int tier)
 {
 	notif_wake_slot(&notif_shared->databases[worker->database].workers[notif_worker_slot_index(kind, tier)]);
-}
-
-int64
-notif_monotonic_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-int64
-notif_monotonic_ms(void)
-{
-	return notif_monotonic_us() / 1000;
 }

@@ -16,6 +16,7 @@
 
 #include "postgres.h"
 
+#include "../src/ids.h"
 #include "../src/notif.h"
 #include "../src/shmem.h"
 #include "../src/spi.h"
@@ -168,10 +169,6 @@ extern bool notif_starts_trial(void);
 
 /* Wakes another worker of this database, at once. */
 extern void notif_worker_wake(NotifWorker *worker, NotifWorkerKind kind, int tier);
-
-/* CLOCK_MONOTONIC in ms and µs, for time-outs; never for times in rows. */
-extern int64 notif_monotonic_ms(void);
-extern int64 notif_monotonic_us(void);
 
 /*
  * Runs one utility statement that refuses to run inside a function (DETACH …

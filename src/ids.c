@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "common/hashfn.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
@@ -40,6 +42,21 @@ TimestampTz
 notif_now(void)
 {
 	return GetCurrentTimestamp() + notif_clock_offset_us();
+}
+
+int64
+notif_monotonic_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64
+notif_monotonic_ms(void)
+{
+	return notif_monotonic_us() / 1000;
 }
 
 int64

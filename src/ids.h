@@ -13,6 +13,13 @@
 /* notif.now(): the real clock plus the tests' shift. */
 extern TimestampTz notif_now(void);
 
+/*
+ * CLOCK_MONOTONIC in ms and µs, for time-outs; never for times in rows.  Safe in a
+ * signal handler.
+ */
+extern int64 notif_monotonic_ms(void);
+extern int64 notif_monotonic_us(void);
+
 /* Milliseconds since 1970; times before it read as 0. */
 extern int64 notif_timestamp_to_unix_ms(TimestampTz at);
 extern TimestampTz notif_unix_ms_to_timestamp(int64 ms);

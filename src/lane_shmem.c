@@ -9,8 +9,6 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
 #include "commands/extension.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
@@ -48,60 +46,91 @@ notif_lane_shmem_init(NotifLaneShared *shared)
 int64
 notif_lane_now_us(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000 + notif_clock_offset_us();
+	return notif_monotonic_us() + notif_clock_offset_us();
 }
 
-/* ---- breakers: finding ---------------------------------------------------------------- */
+/* ---- finding ---------------------------------------------------------------------------- */
+
+/*
+ * The slot of (provider, route) in this database, or a free one, or the one that
+ * was looked up longest ago, made this one's: then *fresh, and all behind its key
+ * is the caller's to set.  Under the lock.
+ */
+static void *
+lane_slot_find(void *slots, Size size, int n, Oid extension, int provider, int route, bool *fresh)
+{
+	NotifLaneKey *oldest = NULL;
+	NotifLaneKey *found = NULL;
+
+	for (int i = 0; i < n && found == NULL; i++)
+	{
+		NotifLaneKey *key = (NotifLaneKey *) ((char *) slots + i * size);
+
+		if (key->dboid == MyDatabaseId && key->extension == extension &&
+			key->provider == provider && key->route == route)
+			found = key;
+		/* of an extension that is gone from this database */
+		else if (key->dboid == MyDatabaseId && key->extension != extension)
+			key->dboid = InvalidOid;
+		if (oldest == NULL || (OidIsValid(oldest->dboid) &&
+							   (!OidIsValid(key->dboid) || key->used < oldest->used)))
+			oldest = key;
+	}
+	*fresh = found == NULL;
+	if (*fresh)
+	{
+		found = oldest;
+		found->dboid = MyDatabaseId;
+		found->extension = extension;
+		found->provider = provider;
+		found->route = route;
+	}
+	found->used = ++LANES->lookups;
+	return found;
+}
+
+/*
+ * Takes the lock if the slot still is that of (provider, route); false, with
+ * nothing locked, if it is not.
+ */
+static bool
+lane_slot_lock(const NotifLaneKey *key, int provider, int route, LWLockMode mode)
+{
+	LWLockAcquire(notif_shared->lane_lock, mode);
+	if (key->dboid == MyDatabaseId && key->provider == provider && key->route == route)
+		return true;
+	LWLockRelease(notif_shared->lane_lock);
+	return false;
+}
+
+/* ---- breakers ------------------------------------------------------------------------------ */
 
 NotifBreakerRef
 notif_breaker_find(int provider, int route, bool *known)
 {
 	NotifBreakerRef ref = {.provider = provider,.route = route};
 	Oid			extension = get_extension_oid(NOTIF_EXTENSION, true);
-	NotifBreakerSlot *oldest = NULL;
+	NotifBreakerSlot *slot;
+	bool		fresh;
 
 	*known = true;
 	if (notif_shared == NULL)
 		return ref;
 	LWLockAcquire(notif_shared->lane_lock, LW_EXCLUSIVE);
-	for (int i = 0; i < NOTIF_MAX_BREAKERS; i++)
+	slot = lane_slot_find(LANES->breakers, sizeof(NotifBreakerSlot), NOTIF_MAX_BREAKERS, extension, provider, route, &fresh);
+	if (fresh)
 	{
-		NotifBreakerSlot *slot = &LANES->breakers[i];
-
-		if (slot->dboid == MyDatabaseId && slot->extension == extension &&
-			slot->provider == provider && slot->route == route)
-		{
-			ref.slot = slot;
-			break;
-		}
-		/* of an extension that is gone from this database */
-		if (slot->dboid == MyDatabaseId && slot->extension != extension)
-			slot->dboid = InvalidOid;
-		if (oldest == NULL || (OidIsValid(oldest->dboid) &&
-							   (!OidIsValid(slot->dboid) || slot->used < oldest->used)))
-			oldest = slot;
+		slot->known = false;
+		slot->reserved = 0;
+		slot->since_at = notif_now();
+		slot->why[0] = '\0';
+		slot->by[0] = '\0';
+		slot->n_changes = 0;
+		notif_breaker_init(&slot->core, 1, notif_lane_now_us());
+		breaker_publish(slot);
 	}
-	if (ref.slot == NULL)
-	{
-		ref.slot = oldest;
-		oldest->dboid = MyDatabaseId;
-		oldest->extension = extension;
-		oldest->provider = provider;
-		oldest->route = route;
-		oldest->known = false;
-		oldest->reserved = 0;
-		oldest->since_at = notif_now();
-		oldest->why[0] = '\0';
-		oldest->by[0] = '\0';
-		oldest->n_changes = 0;
-		notif_breaker_init(&oldest->core, 1, notif_lane_now_us());
-		breaker_publish(oldest);
-	}
-	ref.slot->used = ++LANES->lookups;
-	*known = ref.slot->known;
+	ref.slot = slot;
+	*known = slot->known;
 	LWLockRelease(notif_shared->lane_lock);
 	return ref;
 }
@@ -110,15 +139,7 @@ notif_breaker_find(int provider, int route, bool *known)
 static NotifBreakerSlot *
 breaker_lock(NotifBreakerRef ref, LWLockMode mode)
 {
-	NotifBreakerSlot *slot = ref.slot;
-
-	if (slot == NULL)
-		return NULL;
-	LWLockAcquire(notif_shared->lane_lock, mode);
-	if (slot->dboid == MyDatabaseId && slot->provider == ref.provider && slot->route == ref.route)
-		return slot;
-	LWLockRelease(notif_shared->lane_lock);
-	return NULL;
+	return ref.slot != NULL && lane_slot_lock(&ref.slot->key, ref.provider, ref.route, mode) ? ref.slot : NULL;
 }
 
 /* A new epoch, for all to see; under the lock. */
@@ -167,8 +188,8 @@ breaker_changed(NotifBreakerSlot *slot, NotifBreakerState from, const char *why,
 	strlcpy(slot->why, why, sizeof(slot->why));
 	change = &slot->changes[slot->n_changes++];
 	memset(change, 0, sizeof(*change));
-	change->provider = slot->provider;
-	change->route = slot->route;
+	change->provider = slot->key.provider;
+	change->route = slot->key.route;
 	change->epoch = slot->core.epoch;
 	change->at = slot->since_at;
 	change->from = from;
@@ -386,7 +407,7 @@ notif_breaker_unwritten(NotifBreakerChange *changes, int max)
 	{
 		const NotifBreakerSlot *slot = &LANES->breakers[i];
 
-		if (slot->dboid != MyDatabaseId)
+		if (slot->key.dboid != MyDatabaseId)
 			continue;
 		for (int c = 0; c < slot->n_changes && n < max; c++)
 			changes[n++] = slot->changes[c];
@@ -405,14 +426,14 @@ notif_breaker_written(const NotifBreakerChange *changes, int n)
 		NotifBreakerSlot *slot = &LANES->breakers[i];
 		int			kept = 0;
 
-		if (slot->dboid != MyDatabaseId)
+		if (slot->key.dboid != MyDatabaseId)
 			continue;
 		for (int c = 0; c < slot->n_changes; c++)
 		{
 			bool		written = false;
 
 			for (int w = 0; w < n && !written; w++)
-				written = changes[w].provider == slot->provider && changes[w].route == slot->route &&
+				written = changes[w].provider == slot->key.provider && changes[w].route == slot->key.route &&
 					changes[w].epoch == slot->changes[c].epoch;
 			if (!written)
 				slot->changes[kept++] = slot->changes[c];
@@ -518,39 +539,22 @@ notif_pacer_find(int provider, const NotifPacerLimits *limits)
 {
 	NotifPacerRef ref = {.provider = provider};
 	Oid			extension = get_extension_oid(NOTIF_EXTENSION, true);
-	NotifPacerSlot *oldest = NULL;
 	int64		now_us = notif_lane_now_us();
+	NotifPacerSlot *slot;
+	bool		fresh;
 
 	LWLockAcquire(notif_shared->lane_lock, LW_EXCLUSIVE);
-	for (int i = 0; i < NOTIF_MAX_PACERS; i++)
+	slot = lane_slot_find(LANES->pacers, sizeof(NotifPacerSlot), NOTIF_MAX_PACERS, extension, provider, 0, &fresh);
+	if (fresh)
 	{
-		NotifPacerSlot *slot = &LANES->pacers[i];
-
-		if (slot->dboid == MyDatabaseId && slot->extension == extension && slot->provider == provider)
-		{
-			ref.slot = slot;
-			break;
-		}
-		if (slot->dboid == MyDatabaseId && slot->extension != extension)
-			slot->dboid = InvalidOid;
-		if (oldest == NULL || (OidIsValid(oldest->dboid) &&
-							   (!OidIsValid(slot->dboid) || slot->used < oldest->used)))
-			oldest = slot;
-	}
-	if (ref.slot == NULL)
-	{
-		ref.slot = oldest;
-		oldest->dboid = MyDatabaseId;
-		oldest->extension = extension;
-		oldest->provider = provider;
 		for (int tier = 0; tier < NOTIF_TIERS; tier++)
-			pg_atomic_write_u32(&oldest->in_flight[tier], 0);
-		notif_pacer_init(&oldest->core, now_us);
+			pg_atomic_write_u32(&slot->in_flight[tier], 0);
+		notif_pacer_init(&slot->core, now_us);
 	}
-	ref.slot->used = ++LANES->lookups;
-	if (ref.slot->core.limits.rate != limits->rate || ref.slot->core.limits.burst != limits->burst ||
-		ref.slot->core.limits.max_in_flight != limits->max_in_flight)
-		notif_pacer_limit(&ref.slot->core, limits, now_us);
+	ref.slot = slot;
+	if (slot->core.limits.rate != limits->rate || slot->core.limits.burst != limits->burst ||
+		slot->core.limits.max_in_flight != limits->max_in_flight)
+		notif_pacer_limit(&slot->core, limits, now_us);
 	LWLockRelease(notif_shared->lane_lock);
 	return ref;
 }
@@ -558,15 +562,7 @@ notif_pacer_find(int provider, const NotifPacerLimits *limits)
 static NotifPacerSlot *
 pacer_lock(NotifPacerRef ref, LWLockMode mode)
 {
-	NotifPacerSlot *slot = ref.slot;
-
-	if (slot == NULL)
-		return NULL;
-	LWLockAcquire(notif_shared->lane_lock, mode);
-	if (slot->dboid == MyDatabaseId && slot->provider == ref.provider)
-		return slot;
-	LWLockRelease(notif_shared->lane_lock);
-	return NULL;
+	return ref.slot != NULL && lane_slot_lock(&ref.slot->key, ref.provider, 0, mode) ? ref.slot : NULL;
 }
 
 void
@@ -575,7 +571,7 @@ notif_pacer_forget(Oid dboid, int tier)
 	LWLockAcquire(notif_shared->lane_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < NOTIF_MAX_PACERS; i++)
 	{
-		if (LANES->pacers[i].dboid == dboid)
+		if (LANES->pacers[i].key.dboid == dboid)
 			pg_atomic_write_u32(&LANES->pacers[i].in_flight[tier], 0);
 	}
 	LWLockRelease(notif_shared->lane_lock);

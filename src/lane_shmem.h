@@ -56,14 +56,21 @@ typedef struct NotifBreakerChange
 	char		by[NAMEDATALEN];	/* empty: the machine */
 } NotifBreakerChange;
 
-typedef struct NotifBreakerSlot
+/* Whose a slot is; the first thing in each.  All [G]. */
+typedef struct NotifLaneKey
 {
-	/* [G] */
 	Oid			dboid;			/* InvalidOid: free */
 	Oid			extension;
 	int			provider;
-	int			route;
+	int			route;			/* 0 for a pacer, which has all of a provider's */
 	uint64		used;			/* number of the latest look-up */
+} NotifLaneKey;
+
+typedef struct NotifBreakerSlot
+{
+	NotifLaneKey key;
+
+	/* [G] */
 	bool		known;			/* restored from the log */
 	NotifBreaker core;
 	uint64		reserved;		/* epochs that sessions have taken */
@@ -78,12 +85,8 @@ typedef struct NotifBreakerSlot
 
 typedef struct NotifPacerSlot
 {
-	/* [G] */
-	Oid			dboid;			/* InvalidOid: free */
-	Oid			extension;
-	int			provider;
-	uint64		used;
-	NotifPacer	core;
+	NotifLaneKey key;
+	NotifPacer	core;			/* [G] */
 
 	pg_atomic_uint32 in_flight[NOTIF_TIERS];	/* [O]; grants add under [G] */
 } NotifPacerSlot;

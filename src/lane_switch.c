@@ -303,7 +303,7 @@ notif_breaker_status_sql(PG_FUNCTION_ARGS)
 	{
 		const NotifBreakerSlot *slot = &notif_shared->lanes.breakers[i];
 
-		if (slot->dboid == MyDatabaseId && slot->extension == extension && slot->known)
+		if (slot->key.dboid == MyDatabaseId && slot->key.extension == extension && slot->known)
 			memcpy(&slots[n++], slot, sizeof(*slot));
 	}
 	LWLockRelease(notif_shared->lane_lock);
@@ -327,8 +327,8 @@ notif_breaker_status_sql(PG_FUNCTION_ARGS)
 		}
 		if (b->state == NOTIF_BREAKER_OPEN)
 			probe_at = wait == INT64_MAX ? DT_NOEND : now + wait;
-		values[0] = Int32GetDatum(slot->provider);
-		values[1] = Int32GetDatum(slot->route);
+		values[0] = Int32GetDatum(slot->key.provider);
+		values[1] = Int32GetDatum(slot->key.route);
 		values[2] = CStringGetTextDatum(notif_breaker_state_text(b->state));
 		values[3] = CStringGetTextDatum(notif_breaker_cause_text(b->cause));
 		values[4] = status_time(slot->since_at, &nulls[4]);
@@ -362,7 +362,7 @@ notif_pacer_status_sql(PG_FUNCTION_ARGS)
 	{
 		const NotifPacerSlot *slot = &notif_shared->lanes.pacers[i];
 
-		if (slot->dboid == MyDatabaseId && slot->extension == extension)
+		if (slot->key.dboid == MyDatabaseId && slot->key.extension == extension)
 			memcpy(&slots[n++], slot, sizeof(*slot));
 	}
 	LWLockRelease(notif_shared->lane_lock);
@@ -378,7 +378,7 @@ notif_pacer_status_sql(PG_FUNCTION_ARGS)
 
 		for (int tier = 0; tier < NOTIF_TIERS; tier++)
 			in_flight += pg_atomic_read_u32(&slot->in_flight[tier]);
-		values[0] = Int32GetDatum(slot->provider);
+		values[0] = Int32GetDatum(slot->key.provider);
 		values[1] = Float8GetDatum(rate);
 		nulls[1] = rate <= 0;
 		values[2] = Float8GetDatum(notif_pacer_tokens(&slot->core, now_us));
