@@ -63,7 +63,8 @@ BEGIN
 		  JOIN notif_private.route r ON r.id = l.lane
 		  WHERE l.parked_until > notif.now()
 			AND NOT EXISTS (SELECT FROM notif.breakers b WHERE b.route = r.name AND b.state IN ('open', 'half_open'))) x;
-	RETURN QUERY SELECT 'providers', n = 0, CASE WHEN n = 0 THEN 'no route is parked' ELSE format('%s parked', n) END, word;
+	RETURN QUERY SELECT 'providers', n = 0, CASE WHEN n = 0 THEN 'no route is parked' ELSE format('%s parked', n) END,
+		word || '. What waits is kept. A breaker probes and closes by itself, one opened by hand with notif.close_breaker; credentials and settings are mended with notif.define_provider.';
 
 	SELECT count(*), string_agg(format('%s on %s', a.name, a.platform), ', ' ORDER BY a.name, a.platform)
 	INTO n, word FROM notif_private.app a WHERE a.route_id IS NULL;

@@ -1,7 +1,7 @@
 /*
  * test_core_quiet.c
  *		Quiet hours in zones made for the purpose; those of the world are
- *		test/t/056_quiet_zones.pl.
+ *		test/t/058_quiet_zones.pl.
  */
 #include "../../src/core/quiet.h"
 #include "unit.h"
