@@ -45,10 +45,13 @@ claim_row(Dispatcher *d, Lane *lane, Flight *flight, const NotifRows *rows, uint
 	a->expires_at = notif_spi_timestamptz(rows, row, 10, NULL);
 	a->collapse = notif_spi_int64(rows, row, 11, &none);
 	a->collapses = !none;
-	text->address = notif_spi_text(rows, row, 12, turn);
-	text->ref = notif_spi_text(rows, row, 13, turn);
-	text->locale = notif_spi_text(rows, row, 14, turn);
-	text->attributes = notif_spi_text(rows, row, 15, turn);
+	a->subject = notif_spi_int64(rows, row, 12, &none);
+	a->has_subject = !none;
+	a->campaign = notif_spi_int32(rows, row, 13, &none);
+	text->address = notif_spi_text(rows, row, 14, turn);
+	text->ref = notif_spi_text(rows, row, 15, turn);
+	text->locale = notif_spi_text(rows, row, 16, turn);
+	text->attributes = notif_spi_text(rows, row, 17, turn);
 	return a;
 }
 

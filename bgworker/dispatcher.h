@@ -130,6 +130,9 @@ typedef struct Attempt
 	bool		withdrawn;		/* goes back instead of to the wire: withdraw.c */
 	bool		collapses;		/* has a collapse key: */
 	int64		collapse;		/* its hash */
+	bool		has_subject;	/* of source and thread: */
+	int64		subject;
+	int32		campaign;		/* 0: none */
 	Lane	   *lane;
 	int			provider;		/* that it was sent through */
 	Session    *session;		/* of it; only while on the wire */

@@ -25,7 +25,7 @@
 #include "dispatcher.h"
 
 /* Columns of notif_private.attempt, sql/10-types.sql. */
-#define ATTEMPT_COLUMNS 11
+#define ATTEMPT_COLUMNS 14
 
 static Oid	attempt_type = InvalidOid;
 static TupleDesc attempt_desc = NULL;
@@ -62,6 +62,11 @@ attempt_datum(const Attempt *a)
 	values[9] = BoolGetDatum(true);
 	values[10] = Int64GetDatum(a->collapse);
 	nulls[10] = !a->collapses;
+	values[11] = Int64GetDatum(a->subject);
+	nulls[11] = !a->has_subject;
+	values[12] = Int32GetDatum(a->campaign);
+	nulls[12] = a->campaign == 0;
+	nulls[13] = true;			/* it was due */
 	tuple = heap_form_tuple(attempt_desc, values, nulls);
 	return HeapTupleGetDatum(tuple);
 }

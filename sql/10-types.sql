@@ -7,13 +7,14 @@ CREATE TYPE notif.outcome_state AS ENUM (
 	'suppressed',	-- a gate stopped it
 	'superseded',	-- a newer delivery of the same collapse key replaced it
 	'cancelled',	-- notif.cancel
+	'merged',		-- it became part of a digest
 	'held',			-- in doubt after a fault, and its category forbids sending twice
 	'retry',		-- not terminal: another attempt follows
 	'deferred',		-- not terminal: moved to later without using up an attempt
 	'unknown'		-- not terminal: bytes left and no answer came; another attempt follows
 );
 COMMENT ON TYPE notif.outcome_state IS
-	'Verdict of an attempt. accepted, failed, expired, suppressed, superseded, cancelled and held are terminal; retry, deferred and unknown are followed by another attempt.';
+	'Verdict of an attempt. accepted, failed, expired, suppressed, superseded, cancelled, merged and held are terminal; retry, deferred and unknown are followed by another attempt.';
 
 CREATE TYPE notif.endpoint_state AS ENUM ('active', 'quarantined', 'invalid');
 COMMENT ON TYPE notif.endpoint_state IS
@@ -22,7 +23,7 @@ COMMENT ON TYPE notif.endpoint_state IS
 -- What the tally counts: expanded = open + in_flight + the terminal states.
 CREATE TYPE notif_private.tally_state AS ENUM (
 	'expanded', 'open', 'in_flight',
-	'accepted', 'failed', 'expired', 'suppressed', 'superseded', 'cancelled', 'held');
+	'accepted', 'failed', 'expired', 'suppressed', 'superseded', 'cancelled', 'merged', 'held');
 
 -- One attempt as it travels from the queue through the gates.
 CREATE TYPE notif_private.attempt AS (
@@ -36,5 +37,9 @@ CREATE TYPE notif_private.attempt AS (
 	endpoint	bigint,
 	expires_at	timestamptz,
 	charged		boolean,		-- rate limits have been charged for it
-	collapse	bigint			-- hash of its collapse key; NULL: none
+	collapse	bigint,			-- hash of its collapse key; NULL: none
+	-- what the gates ask of its event, so that a claim need not look at events
+	subject		bigint,			-- hashes of source and thread, see subject_of(); NULL: it has neither
+	campaign	integer,		-- NULL: none
+	due			timestamptz		-- not to be sent before; NULL or past: at once
 );

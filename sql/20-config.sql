@@ -124,6 +124,13 @@ CREATE TABLE notif_private.rate_limit (
 	action		text NOT NULL CHECK (action IN ('drop', 'defer'))
 );
 
+-- What events were published for together, to pause or limit it as one.
+CREATE TABLE notif_private.campaign (
+	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	name		text NOT NULL UNIQUE CHECK (name OPERATOR(pg_catalog.<>) '' AND pg_catalog.octet_length(name) OPERATOR(pg_catalog.<=) 255),
+	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+
 -- Switches that are on; the log keeps who, when and why.
 CREATE TABLE notif_private.pause (
 	what		text NOT NULL CHECK (what IN ('everything', 'tier', 'provider')),

@@ -36,6 +36,7 @@ CREATE TABLE notif_private.profile (
 	choices		integer[],
 	muted		text[],				-- 'source:x', 'thread:y'; NULL: none
 	muted_until	timestamptz[],		-- of each
+	muted_hash	integer[],			-- hashtext() of each name, as in attempt.subject
 	quiet		smallint[]			-- windows as quiet_until() takes them; NULL: none
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
@@ -76,8 +77,9 @@ BEGIN
 	  FROM generate_series(0, (SELECT max(s.category) FROM said s)) n(number)
 	  LEFT JOIN word w ON w.category = n.number
 	  LEFT JOIN word every ON every.category = 0;
-	SELECT array_agg(m.what || ':' || m.name ORDER BY m.what, m.name), array_agg(m.until ORDER BY m.what, m.name)
-	  INTO made.muted, made.muted_until
+	SELECT array_agg(m.what || ':' || m.name ORDER BY m.what, m.name), array_agg(m.until ORDER BY m.what, m.name),
+		   array_agg(hashtext(m.name) ORDER BY m.what, m.name)
+	  INTO made.muted, made.muted_until, made.muted_hash
 	  FROM notif_private.mute m WHERE m.recipient_id = profile_of.recipient;
 	made.quiet := notif_private.quiet_windows(profile_of.recipient);
 	RETURN made;
@@ -113,7 +115,7 @@ DECLARE
 BEGIN
 	UPDATE notif_private.profile p
 	   SET switched_off = made.switched_off, choices = made.choices, muted = made.muted, muted_until = made.muted_until,
-		   quiet = made.quiet
+		   muted_hash = made.muted_hash, quiet = made.quiet
 	 WHERE p.recipient_id = compile_profile.recipient;
 END
 $$;

@@ -24,7 +24,9 @@ CREATE TABLE notif_private.event (
 	channels	text[],			-- NULL: those of the type
 	expires_at	timestamptz NOT NULL,
 	published_by name NOT NULL DEFAULT SESSION_USER,
-	created_at	timestamptz NOT NULL
+	created_at	timestamptz NOT NULL,
+	campaign_id	integer,
+	parent		uuid			-- the event that it was made of; NULL: it was published
 ) PARTITION BY RANGE (id);
 
 -- The verdict of every attempt; unique by (delivery, attempt) in its partition.

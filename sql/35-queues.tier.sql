@@ -28,7 +28,10 @@ CREATE TABLE notif_private.outbox_@TIER@ (
 	endpoint	bigint NOT NULL,
 	event		uuid NOT NULL,
 	expires_at	timestamptz NOT NULL,
-	collapse	bigint			-- hash of the event's collapse key
+	collapse	bigint,			-- hash of the event's collapse key
+	subject		bigint,			-- hashes of its source and thread
+	campaign	integer,
+	due			timestamptz		-- not to be sent before
 ) PARTITION BY LIST (ring);
 
 -- Attempts that are due later.  part is due_at, clamped into what partitions
@@ -49,7 +52,9 @@ CREATE TABLE notif_private.schedule_@TIER@ (
 	event		uuid NOT NULL,
 	expires_at	timestamptz NOT NULL,
 	charged		boolean NOT NULL,
-	collapse	bigint
+	collapse	bigint,
+	subject		bigint,
+	campaign	integer
 ) PARTITION BY RANGE (part);
 
 -- Endpoints of which attempts were put off.  Those that are put off together keep

@@ -41,14 +41,14 @@ BEGIN
 		SELECT x.id INTO v_last FROM unnest(p_events) x(id) ORDER BY x.id DESC LIMIT 1;
 	END IF;
 	WITH pair AS MATERIALIZED (
-		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ty.retention,
+		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ev.subject, ev.campaign_id AS campaign, ty.retention,
 			   coalesce(ep.lane = ANY (p_direct) AND NOT ty.ordered, false) AS at_once, ty.push, ty.inbox AND NOT pr.inbox_off AS inbox,
 			   a.recipient, rc.active, pr.stop, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
 			   row_number() OVER () AS n
 		  FROM unnest(p_events) WITH ORDINALITY i(id, nth)
 		 CROSS JOIN LATERAL (
 			SELECT e.id, e.type_id, e.recipients, e.channels, e.expires_at, hashtextextended(e.collapse_key, 0) AS collapse,
-				   e.source, e.thread
+				   e.source, e.thread, CASE WHEN e.source IS NOT NULL OR e.thread IS NOT NULL THEN notif_private.subject_of(e.source, e.thread) END AS subject, e.campaign_id
 			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
@@ -60,7 +60,7 @@ BEGIN
 		  LEFT JOIN LATERAL (
 			SELECT r.active FROM notif_private.recipient r WHERE r.id = a.recipient OFFSET 0) rc ON true
 		  LEFT JOIN LATERAL (
-			SELECT p.switched_off, p.muted, p.muted_until, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice
+			SELECT p.switched_off, p.muted, p.muted_until, p.muted_hash, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice
 			  FROM notif_private.profile p WHERE p.recipient_id = a.recipient OFFSET 0) pf ON true
 		 -- Mutes and preferences stop the push; only the inbox's own stop its item.
 		 -- Bits of a choice: channel_bit().
@@ -69,7 +69,7 @@ BEGIN
 				   CASE WHEN ty.mandatory THEN NULL
 						WHEN NOT ty.push THEN CASE WHEN o.inbox_off THEN 'preference' END
 						WHEN pf.switched_off THEN 'switched_off'
-						WHEN pf.muted IS NOT NULL
+						WHEN ((ev.subject >> 32)::integer = ANY (pf.muted_hash) OR (ev.subject << 32 >> 32)::integer = ANY (pf.muted_hash))
 							 AND EXISTS (SELECT FROM unnest(pf.muted, pf.muted_until) m(what, until)
 										  WHERE m.until > v_now AND m.what IN ('source:' || ev.source, 'thread:' || ev.thread)) THEN 'muted'
 						WHEN pf.choice & 1 <> 0 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & 256 <> 0) THEN 'preference'
@@ -91,10 +91,10 @@ BEGIN
 	),
 	queued AS (
 		INSERT INTO notif_private.outbox_@TIER@ (ring, incarnation, lane, delivery, slot, attempt, tries, type_id, ord,
-												 recipient, endpoint, event, expires_at, collapse)
+												 recipient, endpoint, event, expires_at, collapse, subject, campaign)
 		SELECT p_turn % 8, v_inc, p.lane, notif_private.delivery_id(p.event, p.endpoint),
 			   hashint8(p.recipient) & 63, 1, 0, p.type_id, p_ord + p.n, p.recipient, p.endpoint, p.event, p.expires_at,
-			   p.collapse
+			   p.collapse, p.subject, p.campaign
 		  FROM pair p WHERE p.lane IS NOT NULL AND NOT p.at_once
 		RETURNING 1
 	),
@@ -127,7 +127,7 @@ BEGIN
 	  INTO attempts, direct, lanes
 	  FROM (SELECT p.n, p.lane,
 				   (notif_private.delivery_id(p.event, p.endpoint), 1, 0, p_ord + p.n, p.event, p.type_id, p.recipient,
-					p.endpoint, p.expires_at, false, p.collapse)::notif_private.attempt AS attempt
+					p.endpoint, p.expires_at, false, p.collapse, p.subject, p.campaign, NULL)::notif_private.attempt AS attempt
 			  FROM pair p WHERE p.at_once) x;
 END
 $$;

@@ -35,7 +35,7 @@ BEGIN
 	END IF;
 	RETURN (SELECT array_agg(n.delivery ORDER BY b.nth)
 			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-													 expires_at, charged, collapse, nth)
+													 expires_at, charged, collapse, subject, campaign, due, nth)
 			  LEFT JOIN LATERAL (
 				SELECT newer.delivery
 				  FROM (SELECT o.delivery, o.event, o.expires_at, o.ord FROM notif_private.outbox_@TIER@ o
@@ -63,7 +63,7 @@ CREATE FUNCTION notif_private.waits_@TIER@(p_batch notif_private.attempt[], p_la
 BEGIN
 	RETURN (SELECT array_agg(w.until ORDER BY b.nth)
 			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-													 expires_at, charged, collapse, nth)
+													 expires_at, charged, collapse, subject, campaign, due, nth)
 			  LEFT JOIN LATERAL (
 				SELECT k.until FROM notif_private.blocked_@TIER@ k
 				 WHERE k.endpoint = b.endpoint AND k.lane = p_lane AND k.until > coalesce(p_horizon, '-infinity') AND k.ord < b.ord
@@ -100,7 +100,7 @@ COMMENT ON FUNCTION notif_private.set_back_@TIER@(integer, timestamptz) IS
 CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worker bigint, p_flight bigint,
 										  p_batch notif_private.attempt[], p_horizon timestamptz)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
-				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, address text, ref text,
+				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, address text, ref text,
 				   locale text, attributes text)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -112,7 +112,6 @@ DECLARE
 	v_blocked	timestamptz;	-- until when some endpoint is
 	v_wait		timestamptz[];	-- of each attempt of the batch, as is the next
 	v_newer		uuid[];
-	v_muted		boolean[];
 	v_off		integer;		-- of the lane's channel: channel_bit()
 	v_periods	constant text[] := notif_private.quiet_categories();
 	v_quiet		constant boolean := v_periods IS NOT NULL OR EXISTS (SELECT FROM notif_private.quiet_hours);
@@ -124,7 +123,8 @@ BEGIN
 	  FROM notif_private.rate_limit l
 	 CROSS JOIN LATERAL (VALUES (1, l.id::bigint), (2, l.max_count),
 						 (3, (extract(epoch FROM l.per) * 1000)::bigint)) x(n, v);
-	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL OR v_quiet) THEN
+	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL OR v_quiet
+							  OR EXISTS (SELECT FROM unnest(p_batch) b WHERE b.due > v_now)) THEN
 		-- somebody may be deferred: into the schedule, after its horizon
 		SELECT c.due INTO p_horizon FROM notif_private.cursor_@TIER@ c
 		 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000'
@@ -137,16 +137,17 @@ BEGIN
 		v_wait := notif_private.waits_@TIER@(p_batch, p_lane, p_horizon);
 	END IF;
 	v_newer := notif_private.superseded_@TIER@(p_batch, v_now);
-	v_muted := notif_private.muted(p_batch, v_now);
 	RETURN QUERY
 	WITH batch AS MATERIALIZED (
 		SELECT b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
-			   b.collapse, ep.address, rc.ref, rc.locale, rc.attributes, ty.retention, ty.ordered,
+			   b.collapse, b.subject, b.campaign, ep.address, rc.ref, rc.locale, rc.attributes, ty.retention, ty.ordered,
 			   -- In quiet hours what bypasses them does not wait behind what they put off.
 			   CASE WHEN b.attempt >= 32000 THEN NULL
-					WHEN q.until IS NULL THEN v_wait[b.nth]
-					WHEN NOT ty.bypass THEN greatest(q.until + q.jitter, p_horizon + interval '1 microsecond', v_wait[b.nth])
-			   END AS wait, q.until IS NOT NULL AS quiet,
+					WHEN q.until IS NULL THEN greatest(v_wait[b.nth], later.due)
+					WHEN NOT ty.bypass THEN greatest(q.until + q.jitter, p_horizon + interval '1 microsecond', v_wait[b.nth], later.due)
+					ELSE later.due
+			   END AS wait, CASE WHEN q.until IS NOT NULL AND NOT ty.bypass THEN 'quiet_hours'
+								 WHEN later.due IS NOT NULL THEN 'scheduled' ELSE 'order' END AS why,
 			   CASE WHEN cn.found THEN 'cancelled:cancel'
 					WHEN b.expires_at <= v_now THEN 'expired:expired'
 					WHEN ty.enabled IS NOT TRUE THEN 'suppressed:type_disabled'
@@ -154,7 +155,8 @@ BEGIN
 					WHEN ep.state IS NULL THEN 'suppressed:endpoint_unknown'
 					WHEN ep.state <> 'active' THEN 'suppressed:endpoint_' || ep.state::text
 					WHEN NOT ty.mandatory AND pf.switched_off THEN 'suppressed:switched_off'
-					WHEN NOT ty.mandatory AND v_muted[b.nth] THEN 'suppressed:muted'
+					WHEN NOT ty.mandatory AND ((b.subject >> 32)::integer = ANY (pf.muted_hash) OR (b.subject << 32 >> 32)::integer = ANY (pf.muted_hash))
+						 AND notif_private.has_muted(b.recipient, b.event, v_now) THEN 'suppressed:muted'
 					WHEN NOT ty.mandatory AND (pf.choice & v_off <> 0
 						 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & (v_off << 8) <> 0)) THEN 'suppressed:preference'
 					WHEN NOT ty.bypass AND q.until IS NOT NULL
@@ -163,7 +165,8 @@ BEGIN
 			   -- charged once per delivery: later attempts pass free
 			   b.charged, v_limits IS NOT NULL AND NOT b.charged AND ty.rate_limited AS limited
 		  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-												 expires_at, charged, collapse, nth)
+												 expires_at, charged, collapse, subject, campaign, due, nth)
+		  LEFT JOIN LATERAL (SELECT greatest(b.due, p_horizon + interval '1 microsecond') AS due WHERE b.due > v_now OFFSET 0) later ON true
 		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c WHERE c.event = b.event OFFSET 0) cn ON true
 		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, c.rate_limited, c.retention, c.number, c.default_enabled,
 									c.mandatory, c.name AS category, c.quiet_hours = 'bypass' AS bypass
@@ -172,7 +175,7 @@ BEGIN
 		  LEFT JOIN LATERAL (SELECT e.state, e.address FROM notif_private.endpoint e WHERE e.id = b.endpoint OFFSET 0) ep ON true
 		  LEFT JOIN LATERAL (SELECT r.active, r.ref, r.locale, r.attributes::text AS attributes, r.tz
 							   FROM notif_private.recipient r WHERE r.id = b.recipient OFFSET 0) rc ON true
-		  LEFT JOIN LATERAL (SELECT p.switched_off, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice, p.quiet
+		  LEFT JOIN LATERAL (SELECT p.switched_off, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice, p.quiet, p.muted_hash
 							   FROM notif_private.profile p WHERE p.recipient_id = b.recipient OFFSET 0) pf ON true
 		  -- ordered ones of one endpoint go in the order in which they came
 		  LEFT JOIN LATERAL (
@@ -228,7 +231,7 @@ BEGIN
 					WHEN l.action = 'defer' AND g.retry_at[a.person] < a.expires_at AND a.attempt < 32000 THEN 'deferred'
 					ELSE 'suppressed' END AS verdict,
 			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 2)
-					WHEN a.wait IS NOT NULL THEN CASE WHEN a.quiet THEN 'quiet_hours' ELSE 'order' END
+					WHEN a.wait IS NOT NULL THEN a.why
 					WHEN NOT a.charge OR a.nth <= g.n[a.person] THEN NULL
 					ELSE 'rate_limited:' || coalesce(l.name, '?') END AS reason,
 			   -- its own time is after the horizon; equal times are read in order
@@ -250,11 +253,11 @@ BEGIN
 	),
 	refiled AS (
 		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-												   recipient, endpoint, event, expires_at, charged, collapse)
+												   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign)
 		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', j.next_at), v_inc, p_lane, j.next_at, j.delivery, hashint8(j.recipient) & 63,
 			   -- tries stays: a deferral is not an attempt
 			   j.attempt + 1, j.tries, j.type_id, j.ord, j.recipient, j.endpoint, j.event, j.expires_at, j.charged,
-			   j.collapse
+			   j.collapse, j.subject, j.campaign
 		  FROM judged j WHERE j.verdict = 'deferred'
 		RETURNING 1
 	),
@@ -270,7 +273,7 @@ BEGIN
 		INSERT INTO notif_private.flight_@TIER@ (ring, worker, flight, closed, lane, attempts)
 		SELECT p_turn % 4, p_worker, p_flight, false, p_lane, f.attempts
 		  FROM (SELECT array_agg((j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
-								  j.expires_at, true, j.collapse)::notif_private.attempt) AS attempts
+								  j.expires_at, true, j.collapse, j.subject, j.campaign, NULL)::notif_private.attempt) AS attempts
 				  FROM judged j WHERE j.verdict = 'flight') f
 		 WHERE f.attempts IS NOT NULL
 		RETURNING cardinality(flight_@TIER@.attempts) AS n
@@ -293,7 +296,7 @@ BEGIN
 											  (SELECT count(*) FROM refiled)) AS held
 	)
 	SELECT cardinality(p_batch), j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
-		   j.expires_at, j.collapse, j.address, j.ref, j.locale, j.attributes
+		   j.expires_at, j.collapse, j.subject, j.campaign, j.address, j.ref, j.locale, j.attributes
 	  FROM proof LEFT JOIN judged j ON proof.held AND j.verdict = 'flight'
 	 ORDER BY j.ord;
 END
@@ -317,7 +320,7 @@ BEGIN
 	SELECT c.ring, c.seq, c.due, c.place, c.id INTO hz FROM notif_private.cursor_@TIER@ c
 	 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
 	SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint,
-					  s.expires_at, s.charged, s.collapse)::notif_private.attempt ORDER BY s.n),
+					  s.expires_at, s.charged, s.collapse, s.subject, s.campaign, NULL)::notif_private.attempt ORDER BY s.n),
 		   (array_agg(s.due_at ORDER BY s.n DESC))[1], (array_agg(s.ord ORDER BY s.n DESC))[1],
 		   (array_agg(s.delivery ORDER BY s.n DESC))[1]
 	  INTO batch, v_due, v_ord, v_id
@@ -359,7 +362,7 @@ BEGIN
 		FOR v_late IN SELECT x FROM pg_snapshot_xip(s_from) x
 			WHERE pg_visible_in_snapshot(x, s_to) AND (at_xid IS NULL OR x >= at_xid) ORDER BY x LOOP
 			SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
-							  o.expires_at, false, o.collapse)::notif_private.attempt ORDER BY o.n),
+							  o.expires_at, false, o.collapse, o.subject, o.campaign, o.due)::notif_private.attempt ORDER BY o.n),
 				   (array_agg(o.ord ORDER BY o.n DESC))[1]
 			  INTO v_more, v_ord
 			  FROM (SELECT o.*, row_number() OVER () AS n
@@ -378,7 +381,7 @@ BEGIN
 		END LOOP;
 	END IF;
 	SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
-					  o.expires_at, false, o.collapse)::notif_private.attempt ORDER BY o.n),
+					  o.expires_at, false, o.collapse, o.subject, o.campaign, o.due)::notif_private.attempt ORDER BY o.n),
 		   (array_agg(o.xid ORDER BY o.n DESC))[1], (array_agg(o.ord ORDER BY o.n DESC))[1]
 	  INTO v_more, v_xid, v_ord
 	  FROM (SELECT o.*, row_number() OVER () AS n
@@ -401,7 +404,7 @@ COMMENT ON FUNCTION notif_private.read_window_@TIER@(integer, pg_snapshot, pg_sn
 CREATE FUNCTION notif_private.worker_claim_@TIER@(p_lane integer, p_limit integer, p_worker bigint, p_flight bigint,
 												  p_due boolean DEFAULT true, p_careful boolean DEFAULT false)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
-				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, address text, ref text,
+				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, address text, ref text,
 				   locale text, attributes text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -478,7 +481,7 @@ COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, 
 CREATE FUNCTION notif_private.worker_fly_@TIER@(p_lane integer, p_attempts notif_private.attempt[], p_lanes integer[],
 												p_worker bigint, p_flight bigint)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
-				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, address text, ref text,
+				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, address text, ref text,
 				   locale text, attributes text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET jit = off AS $$

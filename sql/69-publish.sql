@@ -9,10 +9,11 @@ CREATE FUNCTION notif.publish(
 	type text, recipient text DEFAULT NULL, data jsonb DEFAULT '{}', recipients text[] DEFAULT NULL,
 	topic text DEFAULT NULL, idempotency_key text DEFAULT NULL, correlation_id text DEFAULT NULL,
 	collapse_key text DEFAULT NULL, source text DEFAULT NULL, thread text DEFAULT NULL,
-	channels text[] DEFAULT NULL, expires_in interval DEFAULT NULL) RETURNS uuid
+	channels text[] DEFAULT NULL, expires_in interval DEFAULT NULL,
+	campaign text DEFAULT NULL) RETURNS uuid
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_publish';
-COMMENT ON FUNCTION notif.publish(text, text, jsonb, text[], text, text, text, text, text, text, text[], interval) IS
+COMMENT ON FUNCTION notif.publish(text, text, jsonb, text[], text, text, text, text, text, text, text[], interval, text) IS
 	'Publishes an event in the caller''s transaction and returns its id; a ROLLBACK leaves nothing.
-type: a defined type. Exactly one audience: recipient (a ref), recipients (refs), topic (its name). data: a JSON object that fills the type''s placeholders. idempotency_key: the same key and content within 24 hours return the same event. correlation_id: for notif.trace_correlation(). collapse_key: at most 64 bytes, newer replaces older on the device. source, thread: what it is about. channels: a subset of the type''s. expires_in: more than 0, at most 28 days, default the type''s ttl.
+type: a defined type. Exactly one audience: recipient (a ref), recipients (refs), topic (its name). data: a JSON object that fills the type''s placeholders. idempotency_key: the same key and content within 24 hours return the same event. correlation_id: for notif.trace_correlation(). collapse_key: at most 64 bytes, newer replaces older on the device. source, thread: what it is about. channels: a subset of the type''s. expires_in: more than 0, at most 28 days, default the type''s ttl. campaign: a name of your own, at most 255 bytes, under which notif.pause and rate limits see everything published for it.
 Errors: 42704 unknown type, recipient or topic; 22023 no or two audiences, data not an object, a placeholder without a value, channels, expires_in; 54000 message or key too large; 55000 type disabled; 23505 idempotency key used for something else; 0A000 a critical type to a large audience.
 Example: SELECT notif.publish(''order.shipped'', recipient => ''user-17'', data => ''{"order": 4711}'');';

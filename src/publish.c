@@ -47,13 +47,14 @@ PG_FUNCTION_INFO_V1(notif_current_incarnation);
 enum
 {
 	ARG_TYPE, ARG_RECIPIENT, ARG_DATA, ARG_RECIPIENTS, ARG_TOPIC, ARG_IDEMPOTENCY_KEY,
-	ARG_CORRELATION_ID, ARG_COLLAPSE_KEY, ARG_SOURCE, ARG_THREAD, ARG_CHANNELS, ARG_EXPIRES_IN
+	ARG_CORRELATION_ID, ARG_COLLAPSE_KEY, ARG_SOURCE, ARG_THREAD, ARG_CHANNELS, ARG_EXPIRES_IN, ARG_CAMPAIGN
 };
 
 typedef struct PublishCall
 {
 	NotifType  *type;
 	int32		topic;			/* 0: none */
+	int32		campaign;		/* 0: none */
 	Datum		recipients;		/* bigint[]; 0: none */
 	int			audience;		/* recipients listed */
 	Jsonb	   *data;
@@ -181,6 +182,38 @@ find_audience(FunctionCallInfo fcinfo, const NotifConfig *config, PublishCall *p
 				errmsg("type \"%s\" is critical and takes no large audience", pub->type->name),
 				errdetail("At most %d recipients, and no topic.", CRITICAL_AUDIENCE_MAX),
 				errhint("Publish to many through a type of tier bulk: it cannot delay one-time codes."));
+}
+
+/* The id of the campaign of that name, which the first publish for it creates; 0: none. */
+static int32
+find_campaign(FunctionCallInfo fcinfo)
+{
+	static NotifStmt lookup = {
+		.sql = "SELECT c.id FROM notif_private.campaign c WHERE c.name OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,.argtypes = {TEXTOID}
+	};
+	static NotifStmt create = {
+		.sql = "INSERT INTO notif_private.campaign (name) VALUES ($1) ON CONFLICT (name) DO NOTHING RETURNING id",
+		.nargs = 1,.argtypes = {TEXTOID}
+	};
+	Datum		name;
+	NotifRows	rows;
+
+	if (PG_ARGISNULL(ARG_CAMPAIGN))
+		return 0;
+	name = PG_GETARG_DATUM(ARG_CAMPAIGN);
+	rows = notif_spi_run(&lookup, &name, NULL, 1);
+	if (rows.count == 0)
+		rows = notif_spi_run(&create, &name, NULL, 0);
+	/* somebody else has created it meanwhile */
+	if (rows.count == 0)
+		rows = notif_spi_run(&lookup, &name, NULL, 1);
+	if (rows.count == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg("could not read campaign \"%s\" due to concurrent publish", TextDatumGetCString(name)),
+				errhint("Retry the transaction."));
+	return notif_spi_int32(&rows, 0, 1, NULL);
 }
 
 /* True if the data has a value, not null, at a dotted path. */
@@ -355,7 +388,7 @@ body_hash(FunctionCallInfo fcinfo, const PublishCall *pub)
 	uint64		half;
 
 	initStringInfo(&s);
-	appendStringInfo(&s, "%d %d %d\n", pub->type->id, pub->topic, pub->audience);
+	appendStringInfo(&s, "%d %d %d %d\n", pub->type->id, pub->topic, pub->audience, pub->campaign);
 	if (pub->audience > 0)
 		appendBinaryStringInfo(&s, (char *) ARR_DATA_PTR(DatumGetArrayTypeP(pub->recipients)), pub->audience * 8);
 	appendBinaryStringInfo(&s, (char *) &pub->data->root, VARSIZE(pub->data) - VARHDRSZ);
@@ -455,6 +488,9 @@ insert_event(FunctionCallInfo fcinfo, const PublishCall *pub, const NotifConfig 
 	values[NOTIF_EVENT_EXPIRES] = TimestampTzGetDatum(pub->expires_at);
 	values[NOTIF_EVENT_BY] = NameGetDatum(&by);
 	values[NOTIF_EVENT_CREATED] = TimestampTzGetDatum(pub->now);
+	values[NOTIF_EVENT_CAMPAIGN] = Int32GetDatum(pub->campaign);
+	nulls[NOTIF_EVENT_CAMPAIGN] = pub->campaign == 0;
+	nulls[NOTIF_EVENT_PARENT] = true;
 	notif_event_insert(partition, values, nulls);
 }
 
@@ -481,6 +517,7 @@ notif_publish(PG_FUNCTION_ARGS)
 	text_arg(fcinfo, ARG_SOURCE, "source");
 	text_arg(fcinfo, ARG_THREAD, "thread");
 	text_arg(fcinfo, ARG_IDEMPOTENCY_KEY, "idempotency_key");
+	text_arg(fcinfo, ARG_CAMPAIGN, "campaign");
 	if (text_arg(fcinfo, ARG_COLLAPSE_KEY, "collapse_key") != NULL &&
 		VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(ARG_COLLAPSE_KEY)) > 64)
 		ereport(ERROR,
@@ -513,6 +550,7 @@ notif_publish(PG_FUNCTION_ARGS)
 		? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")))
 		: PG_GETARG_JSONB_P(ARG_DATA);
 	find_audience(fcinfo, config, &pub);
+	pub.campaign = find_campaign(fcinfo);
 	check_data(&pub);
 	check_channels(fcinfo, &pub);
 	check_expiry(fcinfo, &pub);

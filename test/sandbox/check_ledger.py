@@ -36,7 +36,7 @@ import sys
 from collections import Counter
 
 TERMINAL = {b"accepted", b"failed", b"expired", b"suppressed", b"superseded",
-            b"cancelled", b"held"}
+            b"cancelled", b"merged", b"held"}
 
 
 def ledger_lines(path):
