@@ -70,9 +70,9 @@ dispatcher_send(Dispatcher *d, Attempt *a, const ClaimedText *text)
 	char		error[128] = "";
 
 	withdraw_look(d, a);
-	if (a->withdrawn)
+	if (a->withdrawn != NULL)
 	{
-		attempt_done(d, a, "not_sent", "opt_out");
+		attempt_done(d, a, "not_sent", a->withdrawn);
 		return;
 	}
 	if (event == NULL || type == NULL || type->tmpl == NULL)

@@ -110,9 +110,9 @@ session_result(void *pool_ud, void *request_ud, const NotifResult *result)
 	a->status = result->status;
 	a->latency_us = (int) Min(result->latency_us, (uint32) INT_MAX);
 	blameless = lane_gate_result(d, a, result, &verdict);
-	if (a->withdrawn && result->known == NOTIF_NOT_SENT)
+	if (a->withdrawn != NULL && result->known == NOTIF_NOT_SENT)
 	{
-		attempt_done(d, a, "not_sent", "opt_out");
+		attempt_done(d, a, "not_sent", a->withdrawn);
 		return;
 	}
 	a->gone_at_ms = verdict.gone_at_ms;

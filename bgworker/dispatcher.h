@@ -127,7 +127,7 @@ typedef struct Attempt
 	int16		tries;
 	bool		hold;			/* its category forbids sending twice */
 	bool		ordered;		/* one at a time for its endpoint */
-	bool		withdrawn;		/* goes back instead of to the wire: withdraw.c */
+	const char *withdrawn;		/* why it goes back instead of to the wire: withdraw.c; NULL: it does not */
 	bool		collapses;		/* has a collapse key: */
 	int64		collapse;		/* its hash */
 	bool		has_subject;	/* of source and thread: */

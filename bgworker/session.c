@@ -337,6 +337,8 @@ sessions_reload(Dispatcher *d)
 
 		lane->present = true;
 		lane->hungry = true;
+		/* something that was parked may have been resumed */
+		lane->due_unknown = true;
 		lane->session = none ? NULL : session_get(d, provider);
 	}
 	/* A lane that vanished keeps what it has in flight and reads no more. */

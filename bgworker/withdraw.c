@@ -1,6 +1,7 @@
 /*
  * withdraw.c
- *		Gives back what is claimed for people who have just opted out.
+ *		Gives back what is claimed for people who have just opted out, and what has
+ *		just been paused or cancelled.
  *
  * What a dispatcher has claimed is on the wire, in the queue of the network's pool,
  * behind another one of its endpoint (order.c), or between its claim and its
@@ -18,13 +19,14 @@
 
 typedef struct Wanted
 {
-	bool		everybody;
-	int64	   *recipients;		/* sorted */
+	bool		everything;
+	int64	   *keys;			/* optout.h; sorted, so those of no recipient come first */
 	int			n;
+	int			tier;
 } Wanted;
 
 static int
-compare_recipients(const void *a, const void *b)
+compare_keys(const void *a, const void *b)
 {
 	int64		x = *(const int64 *) a;
 	int64		y = *(const int64 *) b;
@@ -33,23 +35,45 @@ compare_recipients(const void *a, const void *b)
 }
 
 static bool
-wants(const void *request_ud, void *arg)
+wants_key(const Wanted *wanted, int64 key)
 {
-	const Attempt *a = request_ud;
-	const Wanted *wanted = arg;
+	return bsearch(&key, wanted->keys, wanted->n, sizeof(int64), compare_keys) != NULL;
+}
 
-	return wanted->everybody ||
-		bsearch(&a->recipient, wanted->recipients, wanted->n, sizeof(int64), compare_recipients) != NULL;
+/* The reason for which it goes back; NULL: it does not. */
+static const char *
+wants(const Wanted *wanted, const Attempt *a)
+{
+	if (wanted->everything || wants_key(wanted, a->recipient))
+		return "opt_out";
+	if (wanted->n == 0 || wanted->keys[0] > 0)
+		return NULL;
+	if (wants_key(wanted, notif_hold_event(&a->event)))
+		return "cancel";
+	if (wants_key(wanted, notif_hold_key(NOTIF_HOLD_EVERYTHING, 0)) ||
+		wants_key(wanted, notif_hold_key(NOTIF_HOLD_TIER, wanted->tier)) ||
+		wants_key(wanted, notif_hold_key(NOTIF_HOLD_PROVIDER, a->provider)) ||
+		wants_key(wanted, notif_hold_key(NOTIF_HOLD_TYPE, a->type_id)) ||
+		(a->campaign != 0 && wants_key(wanted, notif_hold_key(NOTIF_HOLD_CAMPAIGN, a->campaign))))
+		return "paused";
+	return NULL;
+}
+
+static void
+mark(const Wanted *wanted, Attempt *a)
+{
+	if (a->withdrawn == NULL)
+		a->withdrawn = wants(wanted, a);
 }
 
 /* For the pool: it is given back by session_result. */
 static bool
 wants_and_marks(const void *request_ud, void *arg)
 {
-	if (!wants(request_ud, arg))
-		return false;
-	unconstify(Attempt *, (const Attempt *) request_ud)->withdrawn = true;
-	return true;
+	Attempt    *a = unconstify(Attempt *, (const Attempt *) request_ud);
+
+	mark(arg, a);
+	return a->withdrawn != NULL;
 }
 
 void
@@ -62,23 +86,23 @@ withdraw_init(Dispatcher *d)
 void
 withdraw_look(Dispatcher *d, Attempt *a)
 {
-	static int64 recipients[NOTIF_OPTOUTS];
-	Wanted		wanted = {.recipients = recipients};
+	static int64 keys[NOTIF_OPTOUTS];
+	Wanted		wanted = {.keys = keys,.tier = d->worker->tier};
 	dlist_iter	it;
 
 	if (notif_optout_count(d->worker->database) == d->optouts_seen)
 		return;
-	wanted.everybody = !notif_optout_read(d->worker->database, &d->optouts_seen, recipients, &wanted.n);
-	qsort(recipients, wanted.n, sizeof(int64), compare_recipients);
+	wanted.everything = !notif_optout_read(d->worker->database, &d->optouts_seen, keys, &wanted.n);
+	qsort(keys, wanted.n, sizeof(int64), compare_keys);
 
 	if (a != NULL)
-		a->withdrawn |= wants(a, &wanted);
+		mark(&wanted, a);
 	dlist_foreach(it, &d->claimed)
-		dlist_container(Attempt, node, it.cur)->withdrawn |= wants(dlist_container(Attempt, node, it.cur), &wanted);
+		mark(&wanted, dlist_container(Attempt, node, it.cur));
 	dlist_foreach(it, &d->waiting)
-		dlist_container(Attempt, wait_node, it.cur)->withdrawn |= wants(dlist_container(Attempt, wait_node, it.cur), &wanted);
+		mark(&wanted, dlist_container(Attempt, wait_node, it.cur));
 	dlist_foreach(it, &d->ready)
-		dlist_container(Attempt, wait_node, it.cur)->withdrawn |= wants(dlist_container(Attempt, wait_node, it.cur), &wanted);
+		mark(&wanted, dlist_container(Attempt, wait_node, it.cur));
 	dlist_foreach(it, &d->sessions)
 	{
 		Session    *session = dlist_container(Session, node, it.cur);

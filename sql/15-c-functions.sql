@@ -49,6 +49,15 @@ CREATE FUNCTION notif_private.hold_unsent(recipient bigint) RETURNS void
 COMMENT ON FUNCTION notif_private.hold_unsent(bigint) IS
 	'At commit, has the dispatchers give back what they have claimed for a recipient and not sent, so that it passes the gates again; a no-op where notif is not preloaded.';
 
+CREATE FUNCTION notif_private.hold_unsent_of(what text, id integer) RETURNS void
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'notif_hold_unsent_of';
+COMMENT ON FUNCTION notif_private.hold_unsent_of(text, integer) IS
+	'The same for all of a type, campaign, provider or tier by its number, or everything (0).';
+
+CREATE FUNCTION notif_private.hold_unsent_event(event uuid) RETURNS void
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'notif_hold_unsent_event';
+COMMENT ON FUNCTION notif_private.hold_unsent_event(uuid) IS 'The same for all of an event.';
+
 CREATE FUNCTION notif_private.quiet_until(windows smallint[], dates date[], zone text, at timestamptz) RETURNS timestamptz
 	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_quiet_until_sql';
 COMMENT ON FUNCTION notif_private.quiet_until(smallint[], date[], text, timestamptz) IS

@@ -133,10 +133,30 @@ CREATE TABLE notif_private.campaign (
 
 -- Switches that are on; the log keeps who, when and why.
 CREATE TABLE notif_private.pause (
-	what		text NOT NULL CHECK (what IN ('everything', 'tier', 'provider')),
+	what		text NOT NULL CHECK (what IN ('everything', 'tier', 'provider', 'type', 'campaign')),
 	name		text NOT NULL DEFAULT '',
 	PRIMARY KEY (what, name)
 );
+
+-- Where attempts of a paused type or campaign wait: in the schedule, in a lane of
+-- their own (- id) that is not read until the switch is off again.  The claim of the
+-- route's tier is its one writer and reader, as of the route itself.
+CREATE TABLE notif_private.parking (
+	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	tier		smallint NOT NULL,
+	route_id	integer NOT NULL,
+	what		text NOT NULL,
+	name		text NOT NULL,
+	subject_id	integer NOT NULL,		-- of the type or campaign
+	drained		boolean NOT NULL DEFAULT false,
+	UNIQUE (tier, route_id, what, name)
+);
+
+-- Every lane that the schedule can have rows of.
+CREATE VIEW notif_private.schedule_lane AS
+	SELECT r.id, r.id AS route_id, NULL::smallint AS tier FROM notif_private.route r
+	UNION ALL
+	SELECT - p.id, p.route_id, p.tier FROM notif_private.parking p;
 CREATE TABLE notif_private.switch_log (
 	id			bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	at			timestamptz NOT NULL DEFAULT pg_catalog.now(),

@@ -110,6 +110,10 @@ DECLARE
 	v_inc		constant smallint := notif_private.current_incarnation();
 	v_limits	bigint[];
 	v_blocked	timestamptz;	-- until when some endpoint is
+	v_subjects	integer[];		-- what is parked, see parked_@TIER@()
+	v_parks		integer[];
+	v_closed	boolean[];
+	v_since		timestamptz[];
 	v_wait		timestamptz[];	-- of each attempt of the batch, as is the next
 	v_newer		uuid[];
 	v_off		integer;		-- of the lane's channel: channel_bit()
@@ -136,6 +140,8 @@ BEGIN
 	IF v_blocked > coalesce(p_horizon, '-infinity') THEN
 		v_wait := notif_private.waits_@TIER@(p_batch, p_lane, p_horizon);
 	END IF;
+	SELECT p.subjects, p.parks, p.closed, p.since INTO v_subjects, v_parks, v_closed, v_since
+	  FROM notif_private.parked_@TIER@(p_lane) p;
 	v_newer := notif_private.superseded_@TIER@(p_batch, v_now);
 	RETURN QUERY
 	WITH batch AS MATERIALIZED (
@@ -143,14 +149,17 @@ BEGIN
 			   b.collapse, b.subject, b.campaign, ep.address, rc.ref, rc.locale, rc.attributes, ty.retention, ty.ordered,
 			   -- In quiet hours what bypasses them does not wait behind what they put off.
 			   CASE WHEN b.attempt >= 32000 THEN NULL
+					WHEN pk.park IS NOT NULL THEN pk.due
 					WHEN q.until IS NULL THEN greatest(v_wait[b.nth], later.due)
 					WHEN NOT ty.bypass THEN greatest(q.until + q.jitter, p_horizon + interval '1 microsecond', v_wait[b.nth], later.due)
 					ELSE later.due
-			   END AS wait, CASE WHEN q.until IS NOT NULL AND NOT ty.bypass THEN 'quiet_hours'
+			   END AS wait, pk.park, CASE WHEN pk.park IS NOT NULL THEN pk.why
+								 WHEN q.until IS NOT NULL AND NOT ty.bypass THEN 'quiet_hours'
 								 WHEN later.due IS NOT NULL THEN 'scheduled' ELSE 'order' END AS why,
 			   CASE WHEN cn.found THEN 'cancelled:cancel'
 					WHEN b.expires_at <= v_now THEN 'expired:expired'
 					WHEN ty.enabled IS NOT TRUE THEN 'suppressed:type_disabled'
+					WHEN pk.park IS NOT NULL AND b.attempt >= 32000 THEN 'suppressed:paused'
 					WHEN rc.active IS NOT TRUE THEN 'suppressed:recipient_inactive'
 					WHEN ep.state IS NULL THEN 'suppressed:endpoint_unknown'
 					WHEN ep.state <> 'active' THEN 'suppressed:endpoint_' || ep.state::text
@@ -172,6 +181,13 @@ BEGIN
 									c.mandatory, c.name AS category, c.quiet_hours = 'bypass' AS bypass
 							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 							  WHERE t.id = b.type_id OFFSET 0) ty ON true
+		  LEFT JOIN LATERAL (
+			SELECT v_parks[k.n] AS park, greatest(v_now, v_since[k.n] + interval '1 microsecond') AS due,
+				   CASE WHEN v_subjects[k.n] > 0 THEN 'paused:type' ELSE 'paused:campaign' END AS why
+			  FROM (VALUES (array_position(v_subjects, b.type_id)), (array_position(v_subjects, - b.campaign))) k(n)
+			 WHERE v_subjects IS NOT NULL AND k.n IS NOT NULL
+			   AND (v_closed[k.n] OR (ty.ordered AND b.due IS DISTINCT FROM '-infinity'))
+			 LIMIT 1) pk ON true
 		  LEFT JOIN LATERAL (SELECT e.state, e.address FROM notif_private.endpoint e WHERE e.id = b.endpoint OFFSET 0) ep ON true
 		  LEFT JOIN LATERAL (SELECT r.active, r.ref, r.locale, r.attributes::text AS attributes, r.tz
 							   FROM notif_private.recipient r WHERE r.id = b.recipient OFFSET 0) rc ON true
@@ -254,7 +270,7 @@ BEGIN
 	refiled AS (
 		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
 												   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign)
-		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', j.next_at), v_inc, p_lane, j.next_at, j.delivery, hashint8(j.recipient) & 63,
+		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', j.next_at), v_inc, coalesce(- j.park, p_lane), j.next_at, j.delivery, hashint8(j.recipient) & 63,
 			   -- tries stays: a deferral is not an attempt
 			   j.attempt + 1, j.tries, j.type_id, j.ord, j.recipient, j.endpoint, j.event, j.expires_at, j.charged,
 			   j.collapse, j.subject, j.campaign
@@ -264,7 +280,7 @@ BEGIN
 	blocking AS (
 		INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, lane, until, ord)
 		SELECT j.endpoint, p_lane, max(j.next_at), max(j.ord) FROM judged j
-		 WHERE j.verdict = 'deferred' AND j.ordered GROUP BY j.endpoint ORDER BY j.endpoint
+		 WHERE j.verdict = 'deferred' AND j.ordered AND j.park IS NULL GROUP BY j.endpoint ORDER BY j.endpoint
 		ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
 		   SET (lane, until, ord) = (SELECT b.lane, b.until, b.ord FROM notif_private.still_blocked(
 				k.lane, k.until, k.ord, excluded.lane, excluded.until, excluded.ord, p_horizon) b)
@@ -320,7 +336,8 @@ BEGIN
 	SELECT c.ring, c.seq, c.due, c.place, c.id INTO hz FROM notif_private.cursor_@TIER@ c
 	 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
 	SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint,
-					  s.expires_at, s.charged, s.collapse, s.subject, s.campaign, NULL)::notif_private.attempt ORDER BY s.n),
+					  s.expires_at, s.charged, s.collapse, s.subject, s.campaign,
+					  CASE WHEN p_lane < 0 THEN timestamptz '-infinity' END)::notif_private.attempt ORDER BY s.n),
 		   (array_agg(s.due_at ORDER BY s.n DESC))[1], (array_agg(s.ord ORDER BY s.n DESC))[1],
 		   (array_agg(s.delivery ORDER BY s.n DESC))[1]
 	  INTO batch, v_due, v_ord, v_id
@@ -340,7 +357,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.read_due_@TIER@(bigint, integer, integer) IS
-	'Takes the next scheduled attempts of a lane that are due, in order of due time, and moves its horizon. What the lane''s owner files later is always due after the horizon.';
+	'Takes the next scheduled attempts of a lane (negative: of a parking) that are due, in order of due time, and moves its horizon. What the lane''s owner files later is always due after the horizon.';
 
 -- One window of the outbox, from a position.
 CREATE FUNCTION notif_private.read_window_@TIER@(p_lane integer, s_from pg_snapshot, s_to pg_snapshot, p_limit integer,
@@ -423,8 +440,9 @@ BEGIN
 	-- Half for what comes back from the schedule, so that after an outage a fresh
 	-- attempt does not wait for all of it; what nobody wants goes to it as well.
 	IF p_due THEN
-		due := notif_private.read_due_@TIER@(v_turn, p_lane, (p_limit + 1) / 2);
-		v_batch := due.batch;
+		v_batch := notif_private.read_parked_@TIER@(v_turn, p_lane, (p_limit + 1) / 2);
+		due := notif_private.read_due_@TIER@(v_turn, p_lane, greatest((p_limit + 1) / 2 - cardinality(v_batch), 1));
+		v_batch := v_batch || due.batch;
 		v_taken := cardinality(v_batch);
 		v_horizon := due.horizon;
 	END IF;
@@ -497,8 +515,8 @@ $$;
 COMMENT ON FUNCTION notif_private.worker_fly_@TIER@(integer, notif_private.attempt[], integer[], bigint, bigint) IS
 	'Takes those attempts of p_attempts whose lane in p_lanes is p_lane through the gates into a flight, in the transaction in which worker_route has expanded them; returns what worker_claim does.';
 
-CREATE FUNCTION notif_private.worker_next_due_@TIER@(p_lane integer) RETURNS timestamptz
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+CREATE FUNCTION notif_private.next_due_@TIER@(p_lane integer) RETURNS timestamptz
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET enable_sort = off SET jit = off AS $$
 DECLARE
@@ -513,5 +531,15 @@ BEGIN
 			 ORDER BY s.due_at, s.ord, s.delivery LIMIT 1);
 END
 $$;
+COMMENT ON FUNCTION notif_private.next_due_@TIER@(integer) IS
+	'When the next scheduled attempt of a lane (negative: of a parking) is due, NULL if none waits.';
+
+CREATE FUNCTION notif_private.worker_next_due_@TIER@(p_lane integer) RETURNS timestamptz
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+BEGIN
+	RETURN least(notif_private.next_due_@TIER@(p_lane),
+				 (SELECT min(notif_private.next_due_@TIER@(- r)) FROM notif_private.resumed_@TIER@(p_lane) r));
+END
+$$;
 COMMENT ON FUNCTION notif_private.worker_next_due_@TIER@(integer) IS
-	'When the next scheduled attempt of a lane is due, NULL if none waits.';
+	'When the next attempt of a lane is due that waits in the schedule and is not parked, NULL if none does.';

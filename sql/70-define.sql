@@ -279,6 +279,9 @@ BEGIN
 			HINT = 'notif.types lists them.';
 	END IF;
 	PERFORM notif_private.config_changed();
+	IF NOT set_type_enabled.enabled THEN
+		PERFORM notif_private.hold_unsent_of('type', (SELECT t.id FROM notif_private.type t WHERE t.name = set_type_enabled.name));
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION notif_private.set_type_enabled(text, boolean) IS
@@ -291,7 +294,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif.disable_type(text) IS
-$$Switches a type off: publishing it is refused, and what waits of it is suppressed at its claim. Types are not dropped, because events and outcomes of the past name them.
+$$Switches a type off: publishing it is refused, and what waits of it is suppressed at its claim. notif.pause keeps it instead. Types are not dropped, because events and outcomes of the past name them.
 Errors: 42704 unknown type.
 Example: SELECT notif.disable_type('order.shipped');$$;
 

@@ -1,16 +1,17 @@
--- Kill switches: everything, a tier, a provider.  A switch whose COMMIT has
--- returned holds for every claim that starts afterwards.
+-- Kill switches: everything, a tier, a provider, a type, a campaign.  A switch whose
+-- COMMIT has returned holds for every claim that starts afterwards, and what was
+-- claimed before and is not on the wire goes back.
 
 CREATE FUNCTION notif_private.check_switch(what text, name text) RETURNS text
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-	IF check_switch.what IS NULL OR check_switch.what NOT IN ('everything', 'tier', 'provider') THEN
+	IF check_switch.what IS NULL OR check_switch.what NOT IN ('everything', 'tier', 'provider', 'type', 'campaign') THEN
 		RAISE EXCEPTION USING
-			ERRCODE = CASE WHEN check_switch.what IN ('type', 'campaign') THEN '0A000' ELSE '22023' END,
+			ERRCODE = '22023',
 			MESSAGE = format('there is no switch for %s', coalesce(quote_literal(left(check_switch.what, 80)), 'NULL')),
-			DETAIL = 'Everything, a tier or a provider can be paused.',
-			HINT = 'Use ''everything'', ''tier'' or ''provider''; a type is switched off with notif.disable_type.';
+			DETAIL = 'Everything, a tier, a provider, a type or a campaign can be paused.',
+			HINT = 'Use ''everything'', ''tier'', ''provider'', ''type'' or ''campaign''.';
 	END IF;
 	IF (check_switch.what = 'everything') <> (check_switch.name IS NULL) THEN
 		RAISE EXCEPTION USING ERRCODE = '22023',
@@ -30,6 +31,22 @@ BEGIN
 				DETAIL = 'No provider of that name is defined.',
 				HINT = 'notif.providers lists them.';
 		END IF;
+	ELSIF check_switch.what = 'type' THEN
+		PERFORM FROM notif_private.type t WHERE t.name = check_switch.name;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION USING ERRCODE = '42704',
+				MESSAGE = format('type %L does not exist', left(check_switch.name, 110)),
+				DETAIL = 'No type of that name is defined.',
+				HINT = 'notif.types lists them.';
+		END IF;
+	ELSIF check_switch.what = 'campaign' THEN
+		PERFORM FROM notif_private.campaign c WHERE c.name = check_switch.name;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION USING ERRCODE = '42704',
+				MESSAGE = format('campaign %L does not exist', left(check_switch.name, 80)),
+				DETAIL = 'Nothing has been published for a campaign of that name.',
+				HINT = 'A campaign is created by the first notif.publish(..., campaign => its name).';
+		END IF;
 	END IF;
 	RETURN coalesce(check_switch.name, '');
 END
@@ -47,6 +64,12 @@ BEGIN
 	INSERT INTO notif_private.pause AS p (what, name) VALUES (pause.what, stored)
 	ON CONFLICT ON CONSTRAINT pause_pkey DO NOTHING;
 	changed := FOUND;
+	PERFORM notif_private.hold_unsent_of(pause.what, CASE pause.what
+		WHEN 'type' THEN (SELECT t.id FROM notif_private.type t WHERE t.name = stored)
+		WHEN 'campaign' THEN (SELECT c.id FROM notif_private.campaign c WHERE c.name = stored)
+		WHEN 'provider' THEN (SELECT p.id FROM notif_private.provider p WHERE p.name = stored)
+		WHEN 'tier' THEN notif_private.tier_number(stored)::integer
+		ELSE 0 END);
 	-- Also what changed nothing is logged: somebody wanted it, for a reason.
 	INSERT INTO notif_private.switch_log (at, by, what, name, paused, why)
 	VALUES (notif.now(), SESSION_USER, pause.what, stored, true, pause.why);
@@ -56,10 +79,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif.pause(text, text, text) IS
-$$Stops sending, from the commit on: what is not yet claimed then waits where it is, uses up no attempt and may expire. Publishing goes on. Returns false if it was paused already.
-what: 'everything', 'tier' or 'provider'. name: of the tier or provider; of nothing for everything. why: for the log, see notif.switches.
-A route whose provider is paused uses its next one, if it has one.
-Errors: 22023 bad value, 42704 unknown provider, 0A000 no such switch in this version.
+$$Stops sending, from the commit on: what is not on the wire then waits, uses up no attempt and may expire. Publishing, fanout and inboxes go on. Returns false if it was paused already.
+what: 'everything', 'tier', 'provider', 'type' or 'campaign'. name: of it; of nothing for everything. why: for the log, see notif.switches.
+A route whose provider is paused uses its next one, if it has one. What waits of a type or campaign delays nothing else, and goes in its order once that is resumed. (notif.disable_type is another thing: it drops what waits and refuses publishes.)
+Errors: 22023 bad value, 42704 unknown provider, type or campaign.
 Example: SELECT notif.pause('tier', 'bulk', why => 'wrong campaign');$$;
 
 CREATE FUNCTION notif.resume(what text, name text DEFAULT NULL, why text DEFAULT NULL) RETURNS boolean
@@ -81,5 +104,5 @@ $$;
 COMMENT ON FUNCTION notif.resume(text, text, text) IS
 $$Undoes notif.pause of the same thing; other switches stay as they are. Returns false if it was not paused.
 what, name, why: as in notif.pause.
-Errors: 22023 bad value, 42704 unknown provider.
+Errors: 22023 bad value, 42704 unknown provider, type or campaign.
 Example: SELECT notif.resume('tier', 'bulk');$$;

@@ -13,11 +13,15 @@ BEGIN
 	END IF;
 	INSERT INTO notif_private.cancellation AS c (event, at) VALUES (cancel.event, notif.now())
 	ON CONFLICT ON CONSTRAINT cancellation_pkey DO NOTHING;
-	RETURN FOUND;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	PERFORM notif_private.hold_unsent_event(cancel.event);
+	RETURN true;
 END
 $$;
 COMMENT ON FUNCTION notif.cancel(uuid) IS
-$$Cancels an event: from the commit on nothing more of it is claimed for sending. What a provider has already taken cannot be called back, and inbox items stay. Returns false if it was cancelled before.
+$$Cancels an event: from the commit on nothing more of it is sent. What is on the wire cannot be called back, and inbox items stay. Returns false if it was cancelled before.
 Errors: 42704 unknown event.
 Example: SELECT notif.cancel('01890a5d-ac96-774b-bcce-b302099a8057');$$;
 

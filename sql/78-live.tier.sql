@@ -3,8 +3,9 @@
 
 -- Attempts that are due later, or due and not yet claimed.
 CREATE VIEW notif_private.scheduled_@TIER@ AS
-	SELECT s.lane, s.due_at, s.delivery, s.attempt, s.tries, s.event, s.type_id, s.recipient, s.endpoint, s.expires_at
-	FROM notif_private.route r
+	SELECT r.route_id AS lane, s.due_at, s.delivery, s.attempt, s.tries, s.event, s.type_id, s.recipient, s.endpoint, s.expires_at,
+		   r.id OPERATOR(pg_catalog.<) 0 AS parked
+	FROM notif_private.schedule_lane r
 	LEFT JOIN LATERAL (
 		SELECT q.due, q.place, q.id FROM notif_private.cursor_@TIER@ q
 		WHERE q.role = 3 AND q.lane = r.id AND q.key = '00000000-0000-0000-0000-000000000000'
@@ -68,6 +69,7 @@ CREATE VIEW notif_private.lag_@TIER@ AS
 	UNION ALL
 	SELECT 'schedule', s.lane, min(s.due_at)
 	FROM notif_private.scheduled_@TIER@ s
+	WHERE NOT s.parked
 	GROUP BY s.lane
 	UNION ALL
 	SELECT 'flight', f.lane, min(f.at)

@@ -82,7 +82,7 @@ $$;
 COMMENT ON FUNCTION notif_private.explain_profile(notif_private.type, bigint, text, text, text[]) IS
 	'The gates of notif.explain that the compiled profile decides.';
 
-CREATE FUNCTION notif_private.explain_sending(its notif_private.type, who bigint)
+CREATE FUNCTION notif_private.explain_sending(its notif_private.type, who bigint, campaign integer)
 	RETURNS TABLE (gate text, verdict text, detail jsonb)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -110,7 +110,8 @@ BEGIN
 		   jsonb_build_object('paused', jsonb_agg(jsonb_build_object('what', p.what, 'name', nullif(p.name, '')) ORDER BY p.what, p.name))
 	  INTO verdict, detail
 	  FROM notif_private.pause p
-	 WHERE p.what = 'everything' OR p.what = 'tier' AND p.name = tier
+	 WHERE p.what = 'everything' OR p.what = 'tier' AND p.name = tier OR p.what = 'type' AND p.name = its.name
+	   OR p.what = 'campaign' AND p.name = (SELECT c.name FROM notif_private.campaign c WHERE c.id = explain_sending.campaign)
 	   OR p.what = 'provider' AND EXISTS (
 			-- a route waits when none of its providers is left
 			SELECT FROM notif_private.endpoint e
@@ -142,7 +143,7 @@ BEGIN
 	RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION notif_private.explain_sending(notif_private.type, bigint) IS
+COMMENT ON FUNCTION notif_private.explain_sending(notif_private.type, bigint, integer) IS
 	'The gates of notif.explain about where and when a push could go now.';
 
 CREATE FUNCTION notif_private.explain(its notif_private.type, ev notif_private.event, who bigint)
@@ -173,7 +174,7 @@ BEGIN
 	SELECT x.gate, x.verdict, x.detail, x.agrees
 	  FROM notif_private.explain_profile(its, who, ev.source, ev.thread, wanted) x;
 	IF 'push' = ANY (wanted) THEN
-		RETURN QUERY SELECT x.gate, x.verdict, x.detail, NULL::boolean FROM notif_private.explain_sending(its, who) x;
+		RETURN QUERY SELECT x.gate, x.verdict, x.detail, NULL::boolean FROM notif_private.explain_sending(its, who, ev.campaign_id) x;
 	END IF;
 	IF ev.id IS NOT NULL THEN
 		RETURN QUERY

@@ -161,7 +161,7 @@ BEGIN
 			CONTINUE;
 		END;
 		held := false;
-		FOR lane_at IN SELECT r.id AS lane, c.due, c.place, c.id AS at_id FROM notif_private.route r
+		FOR lane_at IN SELECT r.id AS lane, c.due, c.place, c.id AS at_id FROM notif_private.schedule_lane r
 						LEFT JOIN LATERAL (SELECT q.due, q.place, q.id FROM notif_private.cursor_@TIER@ q
 							WHERE q.role = 3 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true LOOP
 			EXECUTE format('SELECT EXISTS (SELECT FROM notif_private.%I s WHERE s.lane = $1 AND (s.due_at, s.ord, s.delivery) > ($2, $3, $4))', part.child)
@@ -209,7 +209,7 @@ BEGIN
 										 WHERE q.role = 2 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
 					 JOIN notif_private.outbox_@TIER@ o ON o.lane = r.id AND o.incarnation = v_inc AND o.event < p_before
 					WHERE NOT notif_private.passed(o.xid, o.ord, c.s_from, c.s_to, c.xid, c.place))
-		OR EXISTS (SELECT FROM notif_private.route r
+		OR EXISTS (SELECT FROM notif_private.schedule_lane r
 					 LEFT JOIN LATERAL (SELECT q.due, q.place, q.id FROM notif_private.cursor_@TIER@ q
 										 WHERE q.role = 3 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
 					 JOIN notif_private.schedule_@TIER@ s ON s.lane = r.id AND s.event < p_before

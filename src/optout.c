@@ -1,6 +1,6 @@
 /*
  * optout.c
- *		Tells the dispatchers who has opted out.
+ *		Tells the dispatchers who has opted out, and what was paused or cancelled.
  *
  * What a transaction notes is kept by the backend and written to the ring at its
  * commit.  A subtransaction that is rolled back leaves its entries: something goes
@@ -10,8 +10,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "notif.h"
@@ -27,9 +29,11 @@ static int	pending_room = 0;
 static int	n_pending = 0;		/* more than NOTIF_OPTOUTS: everybody */
 
 PG_FUNCTION_INFO_V1(notif_hold_unsent);
+PG_FUNCTION_INFO_V1(notif_hold_unsent_of);
+PG_FUNCTION_INFO_V1(notif_hold_unsent_event);
 
 static void
-optout_write(Oid dboid, const int64 *recipients, int n)
+optout_write(Oid dboid, const int64 *keys, int n)
 {
 	NotifDatabaseSlot *database = notif_wake_find_database(dboid);
 	uint64		count;
@@ -43,7 +47,7 @@ optout_write(Oid dboid, const int64 *recipients, int n)
 	else
 	{
 		for (int i = 0; i < n; i++)
-			database->optout_ring[count++ % NOTIF_OPTOUTS] = recipients[i];
+			database->optout_ring[count++ % NOTIF_OPTOUTS] = keys[i];
 	}
 	pg_atomic_write_u64(&database->optouts, count);
 	LWLockRelease(notif_shared->lock);
@@ -74,7 +78,7 @@ optout_at_xact_end(XactEvent event, void *arg)
 }
 
 void
-notif_optout_at_commit(int64 recipient)
+notif_optout_at_commit(int64 key)
 {
 	static bool registered = false;
 
@@ -85,7 +89,7 @@ notif_optout_at_commit(int64 recipient)
 		RegisterXactCallback(optout_at_xact_end, NULL);
 		registered = true;
 	}
-	if (n_pending > 0 && pending[n_pending - 1] == recipient)
+	if (n_pending > 0 && pending[n_pending - 1] == key)
 		return;
 	if (n_pending == pending_room && n_pending < NOTIF_OPTOUTS)
 	{
@@ -101,7 +105,7 @@ notif_optout_at_commit(int64 recipient)
 		pending_room = room;
 	}
 	if (n_pending < NOTIF_OPTOUTS)
-		pending[n_pending] = recipient;
+		pending[n_pending] = key;
 	n_pending++;
 }
 
@@ -119,7 +123,7 @@ notif_optout_count(int database)
 }
 
 bool
-notif_optout_read(int database, uint64 *seen, int64 *recipients, int *n)
+notif_optout_read(int database, uint64 *seen, int64 *keys, int *n)
 {
 	NotifDatabaseSlot *slot = &notif_shared->databases[database];
 	uint64		from = *seen;
@@ -131,7 +135,7 @@ notif_optout_read(int database, uint64 *seen, int64 *recipients, int *n)
 	if (count - from <= NOTIF_OPTOUTS)
 	{
 		for (uint64 i = from; i < count; i++)
-			recipients[(*n)++] = slot->optout_ring[i % NOTIF_OPTOUTS];
+			keys[(*n)++] = slot->optout_ring[i % NOTIF_OPTOUTS];
 	}
 	LWLockRelease(notif_shared->lock);
 	*seen = count;
@@ -143,4 +147,48 @@ notif_hold_unsent(PG_FUNCTION_ARGS)
 {
 	notif_optout_at_commit(PG_GETARG_INT64(0));
 	PG_RETURN_VOID();
+}
+
+int64
+notif_hold_event(const pg_uuid_t *event)
+{
+	return notif_hold_key(NOTIF_HOLD_EVENT,
+						  (int64) hash_bytes_extended(event->data, UUID_LEN, 0));
+}
+
+Datum
+notif_hold_unsent_event(PG_FUNCTION_ARGS)
+{
+	notif_optout_at_commit(notif_hold_event(PG_GETARG_UUID_P(0)));
+	PG_RETURN_VOID();
+}
+
+/* Of a switch: notif.pause() has checked its name. */
+Datum
+notif_hold_unsent_of(PG_FUNCTION_ARGS)
+{
+	static const struct
+	{
+		const char *what;
+		NotifHoldKind kind;
+	}			kinds[] = {
+		{"everything", NOTIF_HOLD_EVERYTHING},
+		{"type", NOTIF_HOLD_TYPE},
+		{"campaign", NOTIF_HOLD_CAMPAIGN},
+		{"provider", NOTIF_HOLD_PROVIDER},
+		{"tier", NOTIF_HOLD_TIER}
+	};
+	char	   *what = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	for (size_t i = 0; i < lengthof(kinds); i++)
+	{
+		if (strcmp(what, kinds[i].what) == 0)
+		{
+			notif_optout_at_commit(notif_hold_key(kinds[i].kind, PG_GETARG_INT32(1)));
+			PG_RETURN_VOID();
+		}
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("there is no switch for \"%s\"", what));
 }

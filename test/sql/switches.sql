@@ -45,7 +45,9 @@ SELECT provider FROM notif_private.worker_lanes_standard();
 SELECT try(c) FROM (VALUES
 	('SELECT notif.pause(NULL)'),
 	('SELECT notif.pause(''world'')'),
-	('SELECT notif.pause(''type'', ''order.shipped'')'),
+	('SELECT notif.pause(''type'', ''none'')'),
+	('SELECT notif.pause(''type'')'),
+	('SELECT notif.pause(''campaign'', ''none'')'),
 	('SELECT notif.pause(''everything'', ''bulk'')'),
 	('SELECT notif.pause(''tier'')'),
 	('SELECT notif.pause(''tier'', ''express'')'),
