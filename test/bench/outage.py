@@ -71,9 +71,10 @@ def bench():
     took = time.monotonic() - started
     say("%d deliveries published and routed in %.0f s, %.0f a second" % (wanted, took, wanted / took))
 
+    # the requests before the probes: there may be another one between the two
+    received = stats(sandbox)["received"] - received
     n = probes() - before
     rows = int(pg.one("SELECT count(*) FROM notif_private.outcome WHERE state <> 'expired'")) - rows
-    received = stats(sandbox)["received"] - received
     say("%d probes, %d requests, %d rows of outcomes, %.1f GB of log" %
         (n, received, rows, (cluster.lsn("pg_current_wal_insert_lsn") - wal) / 2**30))
     # By the hour the clock jumps over some that would come in between.
