@@ -69,7 +69,7 @@ BEGIN
 				   CASE WHEN ty.mandatory THEN NULL
 						WHEN NOT ty.push THEN CASE WHEN o.inbox_off THEN 'preference' END
 						WHEN pf.switched_off THEN 'switched_off'
-						WHEN ((ev.subject >> 32)::integer = ANY (pf.muted_hash) OR (ev.subject << 32 >> 32)::integer = ANY (pf.muted_hash))
+						WHEN ((ev.subject >> 32)::integer = ANY (pf.muted_hash) OR (ev.subject << 32 >> 32)::integer = ANY (pf.muted_hash)) IS TRUE
 							 AND EXISTS (SELECT FROM unnest(pf.muted, pf.muted_until) m(what, until)
 										  WHERE m.until > v_now AND m.what IN ('source:' || ev.source, 'thread:' || ev.thread)) THEN 'muted'
 						WHEN pf.choice & 1 <> 0 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & 256 <> 0) THEN 'preference'

@@ -164,7 +164,9 @@ BEGIN
 					WHEN ep.state IS NULL THEN 'suppressed:endpoint_unknown'
 					WHEN ep.state <> 'active' THEN 'suppressed:endpoint_' || ep.state::text
 					WHEN NOT ty.mandatory AND pf.switched_off THEN 'suppressed:switched_off'
-					WHEN NOT ty.mandatory AND ((b.subject >> 32)::integer = ANY (pf.muted_hash) OR (b.subject << 32 >> 32)::integer = ANY (pf.muted_hash))
+					WHEN NOT ty.mandatory
+						 -- not NULL, or what comes after it is asked as well
+						 AND ((b.subject >> 32)::integer = ANY (pf.muted_hash) OR (b.subject << 32 >> 32)::integer = ANY (pf.muted_hash)) IS TRUE
 						 AND notif_private.has_muted(b.recipient, b.event, v_now) THEN 'suppressed:muted'
 					WHEN NOT ty.mandatory AND (pf.choice & v_off <> 0
 						 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & (v_off << 8) <> 0)) THEN 'suppressed:preference'

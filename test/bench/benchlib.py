@@ -369,7 +369,8 @@ class Cluster:
             """ % (topic, topic, ids), timeout_s=1200)
 
     def publish_topic(self, topic, edition, type_="news"):
-        return self.pg.one("SELECT notif.publish('%s', topic => '%s', data => '{\"edition\": %d, \"points\": %d}')" %
+        return self.pg.one("SELECT notif.publish('%s', topic => '%s', data => '{\"edition\": %d, \"points\": %d}', "
+                           "source => 'editors', thread => 'news')" %
                            (type_, topic, edition, 1000 + edition))
 
     def counts(self, tier, pg=None):

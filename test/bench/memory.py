@@ -1,6 +1,6 @@
 """Memory of a dispatcher with ten thousand requests in flight.
 
-notif.max_in_flight is 16384 and the provider account has 16 connections of 1000
+notif.max_in_flight is 10240 and the provider account has 16 connections of 1000
 streams; the sandbox answers late, so that requests pile up on the wire.  (A
 connection has one stream until its first answer and the next one is opened when
 the others are full, so this takes as many delays as connections.)  Every body has
@@ -21,7 +21,7 @@ FULL_MIN = 20
 def bench():
     recipients = setting("RECIPIENTS", 150000, 30000)
     wanted = setting("IN_FLIGHT", 10000, 4500)
-    cluster = Cluster("memory", ["notif.max_in_flight = 16384"])
+    cluster = Cluster("memory", ["notif.max_in_flight = 10240"])
     sandbox = Sandbox("memory")
     cluster.define(sandbox, connections=16)
     cluster.limit()

@@ -63,6 +63,8 @@ def bench():
     started = time.monotonic()
     for hour in range(hours):
         publish("brief" if hour % 2 else "long", 60, per_minute)
+        # an hour that passes while a probe is in the air would make it a lost one
+        until(quiet, 60, "answers")
         shift(3600)
     shift(3601)
     wanted = 120 + per_hour * hours
