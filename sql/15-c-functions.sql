@@ -84,22 +84,41 @@ CREATE FUNCTION notif_private.token_valid(kind text, address text) RETURNS boole
 COMMENT ON FUNCTION notif_private.token_valid(text, text) IS
 	'Whether an address has the form that a kind of provider takes.';
 
-CREATE FUNCTION notif_private.rate_charge(state bytea, limits bigint[], at timestamptz, wanted integer) RETURNS bytea
+-- Rate windows.  limits: five numbers each, see rate_limits(); at most 64.
+CREATE FUNCTION notif_private.rate_charge(state bytea, limits bigint[], at timestamptz, masks bigint[], first integer, n integer) RETURNS bytea
 	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_charge';
-COMMENT ON FUNCTION notif_private.rate_charge(bytea, bigint[], timestamptz, integer) IS
-	'Charges wanted sends to a recipient''s sliding windows, all layers or none for each. limits holds (layer, n, window in milliseconds) triples. The verdict is inside the new state: rate_granted, rate_layer, rate_retry_at.';
+COMMENT ON FUNCTION notif_private.rate_charge(bytea, bigint[], timestamptz, bigint[], integer, integer) IS
+	'Charges n sends to sliding windows, one after the other: masks[first] and so on have a bit for the place of each limit that applies. A send is charged to all of them or to none. The answers are inside the new state: rate_verdicts().';
 
-CREATE FUNCTION notif_private.rate_granted(state bytea) RETURNS integer
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_granted';
-COMMENT ON FUNCTION notif_private.rate_granted(bytea) IS 'How many of the sends last asked for were granted.';
+CREATE FUNCTION notif_private.rate_recharge(state bytea, limits bigint[], at timestamptz, asked bytea) RETURNS bytea
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_recharge';
+COMMENT ON FUNCTION notif_private.rate_recharge(bytea, bigint[], timestamptz, bytea) IS
+	'rate_charge for what asked, a state that rate_charge has returned, was asked for.';
 
-CREATE FUNCTION notif_private.rate_layer(state bytea) RETURNS integer
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_layer';
-COMMENT ON FUNCTION notif_private.rate_layer(bytea) IS 'The layer that refused the last send, 0 if none did.';
+CREATE FUNCTION notif_private.rate_verdicts(states bytea[]) RETURNS bigint[]
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_verdicts';
+COMMENT ON FUNCTION notif_private.rate_verdicts(bytea[]) IS
+	'The answers of the last charge of each state, one after the other: 0 for a send that passed; else the place of the limit that stops it plus one, times 2^48, plus, where it is deferred, when to try again in Unix milliseconds.';
 
-CREATE FUNCTION notif_private.rate_retry_at(state bytea) RETURNS timestamptz
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_retry_at';
-COMMENT ON FUNCTION notif_private.rate_retry_at(bytea) IS 'When the next send would be granted, as of the last charge.';
+CREATE FUNCTION notif_private.rate_look(state bytea, limits bigint[], at timestamptz) RETURNS bigint[]
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_look';
+COMMENT ON FUNCTION notif_private.rate_look(bytea, bigint[], timestamptz) IS
+	'For each limit in turn how many it has left and when it lets the next one pass, in Unix milliseconds.';
+
+CREATE FUNCTION notif_private.rate_take(state bytea, limits bigint[], at timestamptz, units integer) RETURNS bytea
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_take';
+COMMENT ON FUNCTION notif_private.rate_take(bytea, bigint[], timestamptz, integer) IS
+	'Takes so many units out of one window; 54000 if it has fewer left.';
+
+CREATE FUNCTION notif_private.rate_give(state bytea, limits bigint[], at timestamptz, units integer) RETURNS bytea
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_give';
+COMMENT ON FUNCTION notif_private.rate_give(bytea, bigint[], timestamptz, integer) IS
+	'Gives units back to one window that were taken until that time and never used.';
+
+CREATE FUNCTION notif_private.rate_until(limits bigint[], at timestamptz) RETURNS timestamptz
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_until';
+COMMENT ON FUNCTION notif_private.rate_until(bigint[], timestamptz) IS
+	'Until when what is taken at a time may be used: the end of the part of the window that it is dated at.';
 
 CREATE FUNCTION notif_private.worker_status(
 	OUT database name, OUT kind text, OUT tier text, OUT pid integer, OUT state text,

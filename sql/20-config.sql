@@ -45,6 +45,8 @@ CREATE TABLE notif_private.type (
 	-- one after the other for each endpoint, also behind one that waits for a retry
 	ordered		boolean NOT NULL,
 	enabled		boolean NOT NULL DEFAULT true,
+	dedup_window interval,		-- NULL: the same may come again at once
+	limits		bigint NOT NULL DEFAULT 0,	-- bits of the rate limits that apply: compile_limits()
 	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 
@@ -114,14 +116,6 @@ CREATE TABLE notif_private.app (
 	name		text NOT NULL,
 	route_id	integer REFERENCES notif_private.route,
 	UNIQUE (channel, platform, name)
-);
-
-CREATE TABLE notif_private.rate_limit (
-	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	name		text NOT NULL UNIQUE CHECK (name OPERATOR(pg_catalog.~) '^[a-z0-9_.-]{1,63}$'),
-	max_count	integer NOT NULL CHECK (max_count BETWEEN 1 AND 100000),
-	per			interval NOT NULL CHECK (per OPERATOR(pg_catalog.>) interval '0'),
-	action		text NOT NULL CHECK (action IN ('drop', 'defer'))
 );
 
 -- What events were published for together, to pause or limit it as one.

@@ -48,12 +48,12 @@ CREATE TABLE notif_private.subscription (
 );
 CREATE INDEX subscription_recipient ON notif_private.subscription (recipient_id);
 
--- Sliding windows of what was sent to a person.  The critical tier has a row
--- of its own, so that no bulk claim can make a one-time code wait for a lock.
+-- Sliding windows of what was sent to a person, and what the last claim was
+-- answered: rate_charge().  The critical tier has a row of its own, so that no bulk
+-- claim can make a one-time code wait for a lock; what it sends counts apart.
 CREATE TABLE notif_private.rate (
 	recipient_id bigint NOT NULL,
 	critical	boolean NOT NULL,
-	wanted		integer NOT NULL,
 	state		bytea NOT NULL,
 	PRIMARY KEY (recipient_id, critical)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);

@@ -64,10 +64,13 @@ CREATE TABLE notif_private.schedule_@TIER@ (
 -- the recipient's slot; apart from the endpoint, so that no tier waits for another's
 -- lock.
 CREATE TABLE notif_private.blocked_@TIER@ (
-	endpoint	bigint PRIMARY KEY,
+	endpoint	bigint NOT NULL,
+	limited		boolean NOT NULL DEFAULT false,	-- put off by rate limits: only what these apply to waits behind it
 	lane		integer NOT NULL,
 	until		timestamptz NOT NULL,
-	ord			bigint NOT NULL		-- later ones wait until then; up to it they are in order
+	ord			bigint NOT NULL,	-- later ones wait until then; up to it they are in order
+	limits		bigint,				-- bits of the limits
+	PRIMARY KEY (endpoint, limited)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
 CREATE INDEX blocked_@TIER@_until ON notif_private.blocked_@TIER@ (lane, until);
 

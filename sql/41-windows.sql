@@ -40,19 +40,20 @@ COMMENT ON FUNCTION notif_private.passed(timestamptz, bigint, uuid, timestamptz,
 -- for whatever is behind the earlier of the two groups.  What its lane's horizon has
 -- passed is over.
 CREATE FUNCTION notif_private.still_blocked(
-	p_lane integer, p_until timestamptz, p_ord bigint,
-	new_lane integer, new_until timestamptz, new_ord bigint, p_horizon timestamptz,
-	OUT lane integer, OUT until timestamptz, OUT ord bigint)
+	p_lane integer, p_until timestamptz, p_ord bigint, p_limits bigint,
+	new_lane integer, new_until timestamptz, new_ord bigint, new_limits bigint, p_horizon timestamptz,
+	OUT lane integer, OUT until timestamptz, OUT ord bigint, OUT limits bigint)
 	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	lane := new_lane; until := new_until; ord := new_ord;
+	lane := new_lane; until := new_until; ord := new_ord; limits := new_limits;
 	IF p_lane = new_lane AND p_until > coalesce(p_horizon, '-infinity') THEN
 		until := greatest(p_until, new_until);
 		ord := least(p_ord, new_ord);
+		limits := p_limits | new_limits;
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION notif_private.still_blocked(integer, timestamptz, bigint, integer, timestamptz, bigint, timestamptz) IS
+COMMENT ON FUNCTION notif_private.still_blocked(integer, timestamptz, bigint, bigint, integer, timestamptz, bigint, bigint, timestamptz) IS
 	'Joins what blocks an endpoint already with others that are put off.';
 
 CREATE FUNCTION notif_private.is_paused(p_what text, p_name text) RETURNS boolean

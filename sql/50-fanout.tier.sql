@@ -35,10 +35,16 @@ DECLARE
 	v_last		uuid := p_events[1];
 	v_now		constant timestamptz := notif.now();
 	v_inc		constant smallint := notif_private.current_incarnation();
+	v_twice		boolean[];	-- of each pair of event and recipient, as duplicates() counts them
+	v_before	integer[];
 BEGIN
 	IF cardinality(p_events) > 1 THEN
 		SELECT x.id INTO v_first FROM unnest(p_events) x(id) ORDER BY x.id LIMIT 1;
 		SELECT x.id INTO v_last FROM unnest(p_events) x(id) ORDER BY x.id DESC LIMIT 1;
+	END IF;
+	IF EXISTS (SELECT FROM notif_private.type t WHERE t.dedup_window IS NOT NULL) THEN
+		SELECT d.twice, d.before INTO v_twice, v_before
+		  FROM notif_private.duplicates(p_events, p_recipients, v_first, v_last) d;
 	END IF;
 	WITH pair AS MATERIALIZED (
 		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ev.subject, ev.campaign_id AS campaign, ty.retention,
@@ -56,17 +62,18 @@ BEGIN
 				   c.default_enabled, c.mandatory
 			  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 			 WHERE t.id = ev.type_id OFFSET 0) ty
-		 CROSS JOIN LATERAL unnest(coalesce(p_recipients, ev.recipients)) a(recipient)
+		 CROSS JOIN LATERAL unnest(coalesce(p_recipients, ev.recipients)) WITH ORDINALITY a(recipient, place)
 		  LEFT JOIN LATERAL (
 			SELECT r.active FROM notif_private.recipient r WHERE r.id = a.recipient OFFSET 0) rc ON true
 		  LEFT JOIN LATERAL (
 			SELECT p.switched_off, p.muted, p.muted_until, p.muted_hash, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice
 			  FROM notif_private.profile p WHERE p.recipient_id = a.recipient OFFSET 0) pf ON true
-		 -- Mutes and preferences stop the push; only the inbox's own stop its item.
+		 -- Mutes and preferences stop the push; only the inbox's own and a duplicate stop its item.
 		 -- Bits of a choice: channel_bit().
 		 CROSS JOIN LATERAL (
-			SELECT o.inbox_off,
-				   CASE WHEN ty.mandatory THEN NULL
+			SELECT o.inbox_off OR o.twice AS inbox_off,
+				   CASE WHEN o.twice THEN 'duplicate'
+						WHEN ty.mandatory THEN NULL
 						WHEN NOT ty.push THEN CASE WHEN o.inbox_off THEN 'preference' END
 						WHEN pf.switched_off THEN 'switched_off'
 						WHEN ((ev.subject >> 32)::integer = ANY (pf.muted_hash) OR (ev.subject << 32 >> 32)::integer = ANY (pf.muted_hash)) IS TRUE
@@ -74,7 +81,7 @@ BEGIN
 										  WHERE m.until > v_now AND m.what IN ('source:' || ev.source, 'thread:' || ev.thread)) THEN 'muted'
 						WHEN pf.choice & 1 <> 0 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & 256 <> 0) THEN 'preference'
 				   END AS stop
-			  FROM (SELECT NOT ty.mandatory
+			  FROM (SELECT v_twice IS NOT NULL AND v_twice[v_before[i.nth] + a.place] AS twice, NOT ty.mandatory
 						   AND (coalesce(pf.choice, 0) & 2 <> 0 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & 512 <> 0))
 						   AS inbox_off) o OFFSET 0) pr
 		  LEFT JOIN LATERAL (

@@ -55,7 +55,7 @@ COMMENT ON FUNCTION notif_private.superseded_@TIER@(notif_private.attempt[], tim
 
 -- Order: an earlier attempt for the same endpoint has been put off and not been
 -- read again, so a later one waits until then.
-CREATE FUNCTION notif_private.waits_@TIER@(p_batch notif_private.attempt[], p_lane integer, p_horizon timestamptz)
+CREATE FUNCTION notif_private.waits_@TIER@(p_batch notif_private.attempt[], p_lane integer, p_horizon timestamptz, p_limits bigint)
 	RETURNS timestamptz[]
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -65,13 +65,14 @@ BEGIN
 			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
 													 expires_at, charged, collapse, subject, campaign, due, nth)
 			  LEFT JOIN LATERAL (
-				SELECT k.until FROM notif_private.blocked_@TIER@ k
+				SELECT max(k.until) AS until FROM notif_private.blocked_@TIER@ k
 				 WHERE k.endpoint = b.endpoint AND k.lane = p_lane AND k.until > coalesce(p_horizon, '-infinity') AND k.ord < b.ord
-				   AND (SELECT t.ordered FROM notif_private.type t WHERE t.id = b.type_id) OFFSET 0) w ON true);
+				   AND (SELECT t.ordered AND (NOT k.limited OR k.limits & t.limits & p_limits <> 0)
+						  FROM notif_private.type t WHERE t.id = b.type_id) OFFSET 0) w ON true);
 END
 $$;
-COMMENT ON FUNCTION notif_private.waits_@TIER@(notif_private.attempt[], integer, timestamptz) IS
-	'For each attempt of a batch until when it waits behind an earlier one of its endpoint; NULL: it does not.';
+COMMENT ON FUNCTION notif_private.waits_@TIER@(notif_private.attempt[], integer, timestamptz, bigint) IS
+	'For each attempt of a batch until when it waits behind an earlier one of its endpoint; NULL: it does not. p_limits: bits of the limits that apply in this lane, NULL: none.';
 
 -- A horizon ahead of the clock: the clock was ahead when it was reached, and has
 -- been set right.  What is put off is filed behind the horizon and would wait until
@@ -108,7 +109,12 @@ CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worke
 DECLARE
 	v_now		constant timestamptz := notif.now();
 	v_inc		constant smallint := notif_private.current_incarnation();
-	v_limits	bigint[];
+	v_limits	bigint[];		-- per recipient, and so on: limits_of_lane()
+	v_names		text[];
+	v_here		bigint;
+	v_shared	bigint := 0;
+	v_campaigns	integer[];
+	v_of_campaigns bigint[];
 	v_blocked	timestamptz;	-- until when some endpoint is
 	v_subjects	integer[];		-- what is parked, see parked_@TIER@()
 	v_parks		integer[];
@@ -120,13 +126,14 @@ DECLARE
 	v_periods	constant text[] := notif_private.quiet_categories();
 	v_quiet		constant boolean := v_periods IS NOT NULL OR EXISTS (SELECT FROM notif_private.quiet_hours);
 BEGIN
-	SELECT array_agg(x.v ORDER BY l.id, x.n),
-		   (SELECT k.until FROM notif_private.blocked_@TIER@ k WHERE k.lane = p_lane ORDER BY k.lane, k.until DESC LIMIT 1),
+	SELECT (SELECT k.until FROM notif_private.blocked_@TIER@ k WHERE k.lane = p_lane ORDER BY k.lane, k.until DESC LIMIT 1),
 		   (SELECT notif_private.channel_bit(r.channel) FROM notif_private.route r WHERE r.id = p_lane)
-	  INTO v_limits, v_blocked, v_off
-	  FROM notif_private.rate_limit l
-	 CROSS JOIN LATERAL (VALUES (1, l.id::bigint), (2, l.max_count),
-						 (3, (extract(epoch FROM l.per) * 1000)::bigint)) x(n, v);
+	  INTO v_blocked, v_off;
+	IF EXISTS (SELECT FROM notif_private.rate_limit) THEN
+		SELECT l.limits, l.names, l.here, l.shared, l.campaigns, l.of_campaigns
+		  INTO v_limits, v_names, v_here, v_shared, v_campaigns, v_of_campaigns
+		  FROM notif_private.limits_of_lane(p_lane) l;
+	END IF;
 	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL OR v_quiet
 							  OR EXISTS (SELECT FROM unnest(p_batch) b WHERE b.due > v_now)) THEN
 		-- somebody may be deferred: into the schedule, after its horizon
@@ -138,7 +145,7 @@ BEGIN
 		p_horizon := notif_private.set_back_@TIER@(p_lane, v_now);
 	END IF;
 	IF v_blocked > coalesce(p_horizon, '-infinity') THEN
-		v_wait := notif_private.waits_@TIER@(p_batch, p_lane, p_horizon);
+		v_wait := notif_private.waits_@TIER@(p_batch, p_lane, p_horizon, v_here);
 	END IF;
 	SELECT p.subjects, p.parks, p.closed, p.since INTO v_subjects, v_parks, v_closed, v_since
 	  FROM notif_private.parked_@TIER@(p_lane) p;
@@ -174,12 +181,17 @@ BEGIN
 						 AND (q.until + q.jitter >= b.expires_at OR b.attempt >= 32000) THEN 'expired:quiet_hours'
 			   END AS halt, v_newer[b.nth] AS newer,
 			   -- charged once per delivery: later attempts pass free
-			   b.charged, v_limits IS NOT NULL AND NOT b.charged AND ty.rate_limited AS limited
+			   b.charged,
+			   CASE WHEN v_here IS NULL OR b.charged THEN 0
+					WHEN b.campaign IS NULL OR v_campaigns IS NULL THEN ty.limits & v_here
+					ELSE ty.limits & (v_here | (SELECT coalesce(bit_or(c.bits), 0) FROM unnest(v_campaigns, v_of_campaigns) c(id, bits)
+												 WHERE c.id = b.campaign))
+			   END AS mask
 		  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
 												 expires_at, charged, collapse, subject, campaign, due, nth)
 		  LEFT JOIN LATERAL (SELECT greatest(b.due, p_horizon + interval '1 microsecond') AS due WHERE b.due > v_now OFFSET 0) later ON true
 		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c WHERE c.event = b.event OFFSET 0) cn ON true
-		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, c.rate_limited, c.retention, c.number, c.default_enabled,
+		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, t.limits, c.retention, c.number, c.default_enabled,
 									c.mandatory, c.name AS category, c.quiet_hours = 'bypass' AS bypass
 							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 							  WHERE t.id = b.type_id OFFSET 0) ty ON true
@@ -215,50 +227,60 @@ BEGIN
 					THEN 'superseded:collapse' ELSE b.halt END AS stop
 		  FROM batch b
 	),
-	-- Ranks only for those that a limit applies to: the k-th person, his nth.
+	-- Ranks only for those that a limit applies to: person by person, each one's in order.
 	asked AS MATERIALIZED (
-		SELECT b.*, true AS charge, dense_rank() OVER (ORDER BY b.recipient) AS person,
-			   row_number() OVER (PARTITION BY b.recipient ORDER BY b.ord, b.delivery) AS nth
-		  FROM settled b WHERE b.limited AND b.stop IS NULL AND b.wait IS NULL
+		SELECT b.*, row_number() OVER (ORDER BY b.recipient, b.ord, b.delivery) AS k
+		  FROM settled b WHERE b.mask <> 0 AND b.stop IS NULL AND b.wait IS NULL
 		UNION ALL
-		SELECT b.*, false, NULL, NULL
-		  FROM settled b WHERE (b.limited AND b.stop IS NULL AND b.wait IS NULL) IS NOT TRUE
+		SELECT b.*, NULL
+		  FROM settled b WHERE (b.mask <> 0 AND b.stop IS NULL AND b.wait IS NULL) IS NOT TRUE
+	),
+	-- Limits that all recipients share come first, since they charge nobody yet.
+	shared AS MATERIALIZED (
+		SELECT CASE WHEN v_shared <> 0 THEN notif_private.shared_ask(@TIERNO@::smallint,
+				(SELECT array_agg(a.mask & v_shared ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL),
+				(SELECT array_agg(a.recipient ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL),
+				(SELECT array_agg(a.expires_at ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL), v_now) END AS verdicts
+	),
+	wanted AS MATERIALIZED (
+		SELECT array_agg(CASE WHEN s.verdicts[a.k] <> 0 THEN 0 ELSE a.mask & ~v_shared END ORDER BY a.k) AS masks
+		  FROM asked a CROSS JOIN shared s WHERE a.k IS NOT NULL
 	),
 	-- In recipient order, so that two claims never deadlock; creates missing rows.
 	charged AS (
-		INSERT INTO notif_private.rate (recipient_id, critical, wanted, state)
-		SELECT a.recipient, @TIERNO@ = 0, count(*), notif_private.rate_charge(NULL, v_limits, v_now, count(*)::integer)
-		  FROM asked a WHERE a.charge GROUP BY a.recipient ORDER BY a.recipient
+		INSERT INTO notif_private.rate (recipient_id, critical, state)
+		SELECT a.recipient, @TIERNO@ = 0,
+			   notif_private.rate_charge(NULL, v_limits, v_now, (SELECT w.masks FROM wanted w), min(a.k)::integer, count(*)::integer)
+		  FROM asked a WHERE a.k IS NOT NULL AND cardinality(v_limits) > 0 GROUP BY a.recipient ORDER BY a.recipient
 		ON CONFLICT (recipient_id, critical) DO UPDATE
-		   SET wanted = excluded.wanted,
-			   state = notif_private.rate_charge(rate.state, v_limits, v_now, excluded.wanted)
+		   SET state = notif_private.rate_recharge(rate.state, v_limits, v_now, excluded.state)
 		RETURNING recipient_id, state
 	),
-	-- The k-th person asked for is the k-th answer: no join for a planner to flip.
+	-- The k-th asked for is the k-th answer: no join for a planner to flip.
 	granted AS MATERIALIZED (
-		SELECT array_agg(notif_private.rate_granted(c.state) ORDER BY c.recipient_id) AS n,
-			   array_agg(notif_private.rate_layer(c.state) ORDER BY c.recipient_id) AS layer,
-			   array_agg(notif_private.rate_retry_at(c.state) ORDER BY c.recipient_id) AS retry_at
-		  FROM charged c
+		SELECT notif_private.rate_verdicts(array_agg(c.state ORDER BY c.recipient_id)) AS verdicts FROM charged c
 	),
 	judged AS MATERIALIZED (
-		SELECT a.*, l.name AS limit_name,
+		SELECT a.*, l.place,
 			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 1)
 					WHEN a.wait IS NOT NULL THEN 'deferred'
-					WHEN NOT a.charge OR a.nth <= g.n[a.person] THEN 'flight'
-					WHEN l.action = 'defer' AND g.retry_at[a.person] < a.expires_at AND a.attempt < 32000 THEN 'deferred'
+					WHEN l.place IS NULL THEN 'flight'
+					WHEN l.retry_at < a.expires_at AND a.attempt < 32000 THEN 'deferred'
 					ELSE 'suppressed' END AS verdict,
 			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 2)
 					WHEN a.wait IS NOT NULL THEN a.why
-					WHEN NOT a.charge OR a.nth <= g.n[a.person] THEN NULL
-					ELSE 'rate_limited:' || coalesce(l.name, '?') END AS reason,
+					WHEN l.place IS NOT NULL THEN 'rate_limited:' || v_names[l.place + 1] END AS reason,
 			   -- its own time is after the horizon; equal times are read in order
 			   CASE WHEN a.wait IS NOT NULL THEN a.wait
-					ELSE greatest(g.retry_at[a.person], p_horizon) + interval '1 microsecond' END AS next_at
+					ELSE greatest(l.retry_at, p_horizon) + interval '1 microsecond' END AS next_at
 		  FROM asked a
+		 CROSS JOIN shared s
 		 CROSS JOIN granted g
-		  LEFT JOIN LATERAL (SELECT r.name, r.action FROM notif_private.rate_limit r
-							  WHERE a.charge AND a.nth > g.n[a.person] AND r.id = g.layer[a.person] OFFSET 0) l ON true
+		  LEFT JOIN LATERAL (
+			SELECT (v.verdict >> 48)::integer - 1 AS place,
+				   CASE WHEN v.verdict & 281474976710655 <> 0
+						THEN timestamptz 'epoch' + (v.verdict & 281474976710655) * interval '1 millisecond' END AS retry_at
+			  FROM (SELECT coalesce(nullif(s.verdicts[a.k], 0), g.verdicts[a.k]) AS verdict OFFSET 0) v WHERE v.verdict <> 0 OFFSET 0) l ON true
 	),
 	stopped AS (
 		INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, lane, state, terminal, reason, event, type_id,
@@ -280,12 +302,14 @@ BEGIN
 		RETURNING 1
 	),
 	blocking AS (
-		INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, lane, until, ord)
-		SELECT j.endpoint, p_lane, max(j.next_at), max(j.ord) FROM judged j
-		 WHERE j.verdict = 'deferred' AND j.ordered AND j.park IS NULL GROUP BY j.endpoint ORDER BY j.endpoint
+		-- behind what a limit defers only that waits which it applies to
+		INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, limited, lane, until, ord, limits)
+		SELECT j.endpoint, j.place IS NOT NULL, p_lane, max(j.next_at), max(j.ord), bit_or(1::bigint << j.place)
+		  FROM judged j
+		 WHERE j.verdict = 'deferred' AND j.ordered AND j.park IS NULL GROUP BY j.endpoint, j.place IS NOT NULL ORDER BY 1, 2
 		ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
-		   SET (lane, until, ord) = (SELECT b.lane, b.until, b.ord FROM notif_private.still_blocked(
-				k.lane, k.until, k.ord, excluded.lane, excluded.until, excluded.ord, p_horizon) b)
+		   SET (lane, until, ord, limits) = (SELECT b.lane, b.until, b.ord, b.limits FROM notif_private.still_blocked(
+				k.lane, k.until, k.ord, k.limits, excluded.lane, excluded.until, excluded.ord, excluded.limits, p_horizon) b)
 	),
 	flown AS (
 		INSERT INTO notif_private.flight_@TIER@ (ring, worker, flight, closed, lane, attempts)
@@ -311,7 +335,9 @@ BEGIN
 	proof AS MATERIALIZED (
 		SELECT notif_private.assert_conserved(cardinality(p_batch), coalesce((SELECT f.n FROM flown f), 0),
 											  (SELECT count(*) FROM stopped s WHERE s.state <> 'deferred'),
-											  (SELECT count(*) FROM refiled)) AS held
+											  (SELECT count(*) FROM refiled)) AS held,
+			   CASE WHEN v_shared <> 0 THEN notif_private.shared_use(@TIERNO@::smallint,
+					(SELECT array_agg(j.mask & v_shared) FROM judged j WHERE j.k IS NOT NULL AND j.verdict = 'flight'), v_now) END AS used
 	)
 	SELECT cardinality(p_batch), j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
 		   j.expires_at, j.collapse, j.subject, j.campaign, j.address, j.ref, j.locale, j.attributes

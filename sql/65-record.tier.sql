@@ -67,8 +67,8 @@ BEGIN
 					ELSE t.wanted_at END AS next_at
 		  FROM told t
 		  LEFT JOIN LATERAL (SELECT b.until FROM notif_private.blocked_@TIER@ b
-							  WHERE v_moves AND t.ordered AND b.endpoint = t.endpoint AND b.lane = p_lane AND b.until > v_horizon
-								AND b.ord < t.ord OFFSET 0) k ON true
+							  WHERE v_moves AND t.ordered AND b.endpoint = t.endpoint AND NOT b.limited AND b.lane = p_lane
+								AND b.until > v_horizon AND b.ord < t.ord OFFSET 0) k ON true
 	),
 	decided AS MATERIALIZED (
 		SELECT t.*,
@@ -114,8 +114,8 @@ BEGIN
 		SELECT d.endpoint, p_lane, max(d.next_at), max(d.ord) FROM decided d
 		 WHERE d.ordered AND d.state IN ('retry', 'deferred', 'unknown') GROUP BY d.endpoint ORDER BY d.endpoint
 		ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
-		   SET (lane, until, ord) = (SELECT b.lane, b.until, b.ord FROM notif_private.still_blocked(
-				k.lane, k.until, k.ord, excluded.lane, excluded.until, excluded.ord, v_horizon) b)
+		   SET (lane, until, ord, limits) = (SELECT b.lane, b.until, b.ord, b.limits FROM notif_private.still_blocked(
+				k.lane, k.until, k.ord, k.limits, excluded.lane, excluded.until, excluded.ord, NULL, v_horizon) b)
 	),
 	gone AS (
 		UPDATE notif_private.endpoint e
@@ -213,8 +213,8 @@ BEGIN
 			SELECT d.endpoint, fl.lane, greatest(v_now, v_horizon) + interval '1 microsecond', max(d.ord) FROM doubt d
 			 WHERE d.ordered AND d.state = 'unknown' GROUP BY d.endpoint ORDER BY d.endpoint
 			ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
-			   SET (lane, until, ord) = (SELECT b.lane, b.until, b.ord FROM notif_private.still_blocked(
-					k.lane, k.until, k.ord, excluded.lane, excluded.until, excluded.ord, v_horizon) b)
+			   SET (lane, until, ord, limits) = (SELECT b.lane, b.until, b.ord, b.limits FROM notif_private.still_blocked(
+					k.lane, k.until, k.ord, k.limits, excluded.lane, excluded.until, excluded.ord, NULL, v_horizon) b)
 		), counted AS (
 			INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
 			SELECT v_turn % 4, fl.lane, t.state, t.n

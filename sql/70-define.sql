@@ -1,5 +1,5 @@
--- What an installation is told once: categories, types, secrets, providers,
--- routes and rate limits.
+-- What an installation is told once: categories, types, secrets, providers
+-- and routes.
 --
 -- Every define_* inserts or replaces a whole definition: an argument that is
 -- not given takes its default, also when the thing existed before.  Backends
@@ -83,7 +83,7 @@ BEGIN
 	END IF;
 	IF define_category.rate_limited IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'rate_limited must not be NULL',
-			DETAIL = 'rate_limited says whether the rate limits per recipient apply to the category.',
+			DETAIL = 'rate_limited says whether rate limits apply to the category.',
 			HINT = 'Use true or false.';
 	END IF;
 	IF define_category.retention IS NULL OR define_category.retention NOT IN ('standard', 'long') THEN
@@ -107,6 +107,7 @@ BEGIN
 			HINT = 'Use ''respect'' or ''bypass''.';
 	END IF;
 
+	PERFORM notif_private.lock_limits();
 	INSERT INTO notif_private.category AS c
 		(name, on_unknown, max_attempts, retry_base, retry_cap, rate_limited, retention, description,
 		 default_enabled, mandatory, quiet_hours, number)
@@ -125,6 +126,7 @@ BEGIN
 			rate_limited = EXCLUDED.rate_limited, retention = EXCLUDED.retention,
 			description = EXCLUDED.description, default_enabled = EXCLUDED.default_enabled,
 			mandatory = EXCLUDED.mandatory, quiet_hours = EXCLUDED.quiet_hours;
+	PERFORM notif_private.compile_limits();
 	PERFORM notif_private.config_changed();
 END
 $$;
@@ -133,7 +135,7 @@ $$Defines or redefines a category: what types of notification have in common.
 name: 1 to 63 of a-z, 0-9, _ . and -. description: for people.
 on_unknown: what to do when nobody knows whether the provider took a message: 'retry' (may arrive twice) or 'hold' (a person decides with notif.redeliver).
 max_attempts: 1 to 100. retry_base, retry_cap: retries wait a random time up to retry_base * 2^(n-1), at most retry_cap (100 ms to 1 day).
-rate_limited: whether notif.define_rate_limit's limits apply. retention: 'standard' or 'long'.
+rate_limited: whether notif.define_rate_limit's limits apply; what is exempt neither waits for a limit nor counts for it. retention: 'standard' or 'long'.
 default_enabled: whether people without a preference are told about it, see notif.set_preference. mandatory: nobody can switch it off, and mutes do not hold for it.
 quiet_hours: 'respect' (it waits for their end, see notif.set_quiet_hours and notif.define_quiet_period) or 'bypass'; the default is 'bypass' for a mandatory category, else 'respect'.
 Errors: 22023 bad value.
@@ -161,6 +163,14 @@ BEGIN
 			DETAIL = format('Types of this category: %s.', users),
 			HINT = 'Give these types another category with notif.define_type first.';
 	END IF;
+	SELECT string_agg(quote_literal(l.name), ', ' ORDER BY l.name) INTO users
+	FROM notif_private.rate_limit l WHERE l.category = drop_category.name;
+	IF users IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '2BP01',
+			MESSAGE = format('category %L is in use', drop_category.name),
+			DETAIL = format('Rate limits of this category: %s.', users),
+			HINT = 'Drop these limits with notif.drop_rate_limit first.';
+	END IF;
 	-- Preferences for it go as well; in one order for all, as locks are taken.
 	PERFORM notif_private.forget_category(x.recipient_id, gone)
 	   FROM (SELECT DISTINCT p.recipient_id FROM notif_private.preference p WHERE p.category = gone ORDER BY p.recipient_id) x;
@@ -169,8 +179,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif.drop_category(text) IS
-$$Drops a category that no type uses, and people's preferences for it.
-Errors: 42704 unknown category, 2BP01 types use it.
+$$Drops a category that no type and no rate limit uses, and people's preferences for it.
+Errors: 42704 unknown category, 2BP01 types or rate limits use it.
 Example: SELECT notif.drop_category('social');$$;
 
 -- ---- types ------------------------------------------------------------------
@@ -178,7 +188,7 @@ Example: SELECT notif.drop_category('social');$$;
 CREATE FUNCTION notif.define_type(
 	name text, category text, tier text DEFAULT 'standard', title text DEFAULT '', body text DEFAULT '',
 	channels text[] DEFAULT '{push,inbox}', push jsonb DEFAULT '{}', ttl interval DEFAULT '1 day',
-	enabled boolean DEFAULT true, ordered boolean DEFAULT NULL)
+	enabled boolean DEFAULT true, ordered boolean DEFAULT NULL, dedup_window interval DEFAULT NULL)
 	RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -192,6 +202,7 @@ BEGIN
 			HINT = 'Name it after the fact, like ''order.shipped''.';
 	END IF;
 	tier_no := notif_private.tier_number(define_type.tier);
+	PERFORM notif_private.lock_limits();
 	-- the row stays while we refer to it
 	PERFORM FROM notif_private.category c WHERE c.name = define_type.category FOR KEY SHARE;
 	IF NOT FOUND THEN
@@ -239,30 +250,39 @@ BEGIN
 			DETAIL = 'An event that could not be delivered within its ttl expires.',
 			HINT = 'Use an interval from 1 second to 28 days.';
 	END IF;
+	IF define_type.dedup_window < interval '1 second' OR define_type.dedup_window > interval '31 days' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('dedup_window is out of range: %s', define_type.dedup_window),
+			DETAIL = 'Within it a recipient is told once of events of one type and one source.',
+			HINT = 'Use an interval from 1 second to 31 days, or NULL for none.';
+	END IF;
 	IF 'push' = ANY (define_type.channels) THEN
 		PERFORM notif_private.check_type('apns', define_type.title, define_type.body, define_type.push);
 	END IF;
 
 	INSERT INTO notif_private.type AS t
-		(name, category, tier, channels, title, body, push, ttl, enabled, ordered, changed_at)
+		(name, category, tier, channels, title, body, push, ttl, enabled, ordered, dedup_window, changed_at)
 	VALUES (define_type.name, define_type.category, tier_no, define_type.channels, define_type.title,
 			define_type.body, define_type.push, define_type.ttl, define_type.enabled,
 			-- a code that waits for its retry must not hold up the next one
-			coalesce(define_type.ordered, define_type.tier <> 'critical'), notif.now())
+			coalesce(define_type.ordered, define_type.tier <> 'critical'), define_type.dedup_window, notif.now())
 	ON CONFLICT ON CONSTRAINT type_name_key DO UPDATE
 		SET category = EXCLUDED.category, tier = EXCLUDED.tier, channels = EXCLUDED.channels,
 			title = EXCLUDED.title, body = EXCLUDED.body, push = EXCLUDED.push, ttl = EXCLUDED.ttl,
-			enabled = EXCLUDED.enabled, ordered = EXCLUDED.ordered, changed_at = EXCLUDED.changed_at;
+			enabled = EXCLUDED.enabled, ordered = EXCLUDED.ordered, dedup_window = EXCLUDED.dedup_window,
+			changed_at = EXCLUDED.changed_at;
+	PERFORM notif_private.compile_limits();
 	PERFORM notif_private.config_changed();
 END
 $$;
-COMMENT ON FUNCTION notif.define_type(text, text, text, text, text, text[], jsonb, interval, boolean, boolean) IS
+COMMENT ON FUNCTION notif.define_type(text, text, text, text, text, text[], jsonb, interval, boolean, boolean, interval) IS
 $$Defines or redefines a type of event: what publish names.
 tier: 'critical' (one-time codes, alarms), 'standard' or 'bulk' (campaigns); each has queues and workers of its own.
 title, body: templates; {name} and {a.b} read the event's data, {recipient.ref}, {recipient.locale} and {recipient.x} the recipient, {notif.event}, {notif.type} and {notif.timestamp} the event.
 channels: 'push' and 'inbox'. push: options of the push message, see docs/reference.md.
 ttl: from 1 second to 28 days; what is not delivered by then expires. enabled: false refuses publishing, see notif.disable_type.
-ordered: true lets an endpoint have one message of its tier in the air at a time, in the order of publishing, also behind one that waits for its retry; false lets each go when it can. Default true, in the critical tier false.
+ordered: true lets an endpoint have one message of its tier in the air at a time, in the order of publishing, also behind one that waits for its retry; false lets each go when it can. Default true, in the critical tier false. Behind what a rate limit defers only that waits which the limit applies to.
+dedup_window: 1 second to 31 days; a recipient is told of the first event of a source (notif.publish(source => ...); events without one count as one source), and of the next one that was published at least so much later. What comes in between is neither pushed nor put into the inbox: its outcome is suppressed, 'duplicate'. NULL: every event counts.
 Errors: 22023 bad value or template, 42704 unknown category, 0A000 channel not supported.
 Example: SELECT notif.define_type('order.shipped', 'transactional', title => 'On its way', body => 'Order {order} has been shipped');$$;
 
@@ -662,60 +682,3 @@ platform, app: for whom; NULL means any. Of several routes the most specific one
 A route keeps its queue: what already waits in it stays there when endpoints are routed differently.
 Errors: 22023 bad value, 42704 unknown provider, 42710 another route serves the same channel, platform and app, 0A000 channel not supported.
 Example: SELECT notif.define_route('push', providers => '{apple}');$$;
-
--- ---- rate limits ------------------------------------------------------------
-
-CREATE FUNCTION notif.define_rate_limit(name text, max_count integer, per interval, action text DEFAULT 'drop')
-	RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-	PERFORM notif_private.check_name('rate limit', define_rate_limit.name);
-	IF define_rate_limit.max_count IS NULL OR define_rate_limit.max_count NOT BETWEEN 1 AND 100000 THEN
-		RAISE EXCEPTION USING ERRCODE = '22023',
-			MESSAGE = format('max_count is out of range: %s', coalesce(define_rate_limit.max_count::text, 'NULL')),
-			DETAIL = 'No recipient gets more than max_count messages in any interval of the length per.',
-			HINT = 'Use a number from 1 to 100000.';
-	END IF;
-	IF define_rate_limit.per IS NULL OR define_rate_limit.per < interval '1 second' OR define_rate_limit.per > interval '31 days' THEN
-		RAISE EXCEPTION USING ERRCODE = '22023',
-			MESSAGE = format('per is out of range: %s', coalesce(define_rate_limit.per::text, 'NULL')),
-			DETAIL = 'No recipient gets more than max_count messages in any interval of the length per.',
-			HINT = 'Use an interval from 1 second to 31 days.';
-	END IF;
-	IF define_rate_limit.action IS NULL OR define_rate_limit.action NOT IN ('drop', 'defer') THEN
-		RAISE EXCEPTION USING ERRCODE = '22023',
-			MESSAGE = format('invalid action: %s', coalesce(quote_literal(left(define_rate_limit.action, 80)), 'NULL')),
-			DETAIL = 'action says what happens to a message above the limit.',
-			HINT = 'Use ''drop'' or ''defer''.';
-	END IF;
-	INSERT INTO notif_private.rate_limit AS l (name, max_count, per, action)
-	VALUES (define_rate_limit.name, define_rate_limit.max_count, define_rate_limit.per, define_rate_limit.action)
-	ON CONFLICT ON CONSTRAINT rate_limit_name_key DO UPDATE
-		SET max_count = EXCLUDED.max_count, per = EXCLUDED.per, action = EXCLUDED.action;
-	PERFORM notif_private.config_changed();
-END
-$$;
-COMMENT ON FUNCTION notif.define_rate_limit(text, integer, interval, text) IS
-$$Defines or redefines a limit per recipient: at most max_count messages in any interval of the length per, over all types whose category is rate limited. With several limits a message must pass all of them.
-name: 1 to 63 of a-z, 0-9, _ . and -. max_count: 1 to 100000. per: 1 second to 31 days. action: 'drop' (suppressed) or 'defer' (sent when the limit allows).
-Errors: 22023 bad value.
-Example: SELECT notif.define_rate_limit('hourly', 5, '1 hour');$$;
-
-CREATE FUNCTION notif.drop_rate_limit(name text) RETURNS void
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-	DELETE FROM notif_private.rate_limit l WHERE l.name = drop_rate_limit.name;
-	IF NOT FOUND THEN
-		RAISE EXCEPTION USING ERRCODE = '42704',
-			MESSAGE = format('rate limit %s does not exist', coalesce(quote_literal(drop_rate_limit.name), 'NULL')),
-			DETAIL = 'No rate limit of that name is defined.',
-			HINT = 'notif.rate_limits lists them.';
-	END IF;
-	PERFORM notif_private.config_changed();
-END
-$$;
-COMMENT ON FUNCTION notif.drop_rate_limit(text) IS
-$$Drops a rate limit.
-Errors: 42704 unknown rate limit.
-Example: SELECT notif.drop_rate_limit('hourly');$$;

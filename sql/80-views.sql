@@ -71,7 +71,7 @@ COMMENT ON VIEW notif.categories IS 'Categories as notif.define_category defined
 
 CREATE VIEW notif.types AS
 	SELECT t.name, t.category, (ARRAY['critical', 'standard', 'bulk'])[t.tier + 1] AS tier, t.channels, t.title, t.body,
-		   t.push, t.ttl, t.enabled, t.ordered, t.changed_at
+		   t.push, t.ttl, t.enabled, t.ordered, t.dedup_window, t.changed_at
 	FROM notif_private.type t;
 COMMENT ON VIEW notif.types IS 'Types of event as notif.define_type defined them.';
 
@@ -90,10 +90,35 @@ CREATE VIEW notif.quiet_periods AS
 COMMENT ON VIEW notif.quiet_periods IS
 	'Quiet periods as notif.define_quiet_period defined them. categories NULL: all that respect quiet hours.';
 
+CREATE FUNCTION notif_private.totals_here()
+	RETURNS TABLE (limit_id integer, units_left bigint, next_at timestamptz, leased bigint)
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY
+		SELECT l.id, s.look[1], CASE WHEN s.look[1] = 0 THEN timestamptz 'epoch' + s.look[2] * interval '1 millisecond' END,
+			   coalesce((SELECT sum(x.units) FROM (SELECT DISTINCT ON (y.tier) y.units, y.until FROM notif_private.rate_lease y
+													WHERE y.limit_id = l.id ORDER BY y.tier, y.seq DESC) x
+						  WHERE x.until >= notif.now()), 0)
+		  FROM notif_private.rate_limit l
+		 CROSS JOIN LATERAL (
+			SELECT notif_private.rate_look((SELECT t.state FROM notif_private.rate_total t WHERE t.limit_id = l.id ORDER BY t.seq DESC LIMIT 1),
+										   notif_private.limit_numbers(l), notif.now()) AS look) s
+		 WHERE l.scope <> 'recipient';
+END
+$$;
+COMMENT ON FUNCTION notif_private.totals_here() IS
+	'How the limits that all recipients share stand now; behind notif.rate_limits.';
+
 CREATE VIEW notif.rate_limits AS
-	SELECT l.name, l.max_count, l.per, l.action
-	FROM notif_private.rate_limit l;
-COMMENT ON VIEW notif.rate_limits IS 'Limits per recipient as notif.define_rate_limit defined them.';
+	SELECT l.name, l.max_count, l.per, l.action, l.scope, l.channel, l.category,
+		   (SELECT t.name FROM notif_private.type t WHERE t.id = l.type_id) AS type,
+		   (SELECT c.name FROM notif_private.campaign c WHERE c.id = l.campaign_id) AS campaign,
+		   (SELECT p.name FROM notif_private.provider p WHERE p.id = l.provider_id) AS provider,
+		   x.units_left, x.next_at, x.leased
+	FROM notif_private.rate_limit l
+	LEFT JOIN notif_private.totals_here() x ON x.limit_id = l.id;
+COMMENT ON VIEW notif.rate_limits IS
+	'Rate limits as notif.define_rate_limit defined them. Of those that all recipients share: units_left, how many are neither used nor leased now; next_at, when the next one is free; leased, what the tiers have taken and not used yet. What is left for one recipient shows notif.explain.';
 
 CREATE VIEW notif.switches AS
 	SELECT l.at, l.by, l.what, nullif(l.name, '') AS name, l.paused, l.why,

@@ -82,16 +82,59 @@ $$;
 COMMENT ON FUNCTION notif_private.explain_profile(notif_private.type, bigint, text, text, text[]) IS
 	'The gates of notif.explain that the compiled profile decides.';
 
+-- Judged by the histories alone: one more send, and no other that waits.
+CREATE FUNCTION notif_private.explain_limits(its notif_private.type, campaign integer, who bigint, OUT verdict text, OUT detail jsonb)
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	lane	integer;
+	known	record;
+	mask	bigint;
+	l		notif_private.rate_limit;
+	look	bigint[];
+	next_at	timestamptz;
+	full_at	timestamptz;
+	stop	notif_private.rate_limit;
+	shown	jsonb := '[]';
+BEGIN
+	SELECT a.route_id INTO lane
+	  FROM notif_private.endpoint e JOIN notif_private.app a ON a.id = e.app_id
+	 WHERE e.recipient_id = who AND e.state = 'active' AND a.route_id IS NOT NULL ORDER BY e.id LIMIT 1;
+	known := notif_private.limits_of_lane(lane);
+	mask := its.limits & (known.here | coalesce((SELECT bit_or(c.bits) FROM unnest(known.campaigns, known.of_campaigns) c(id, bits)
+												  WHERE c.id = explain_limits.campaign), 0));
+	FOR l IN SELECT x.* FROM notif_private.rate_limit x WHERE mask & (1::bigint << x.place) <> 0 ORDER BY x.name LOOP
+		IF l.scope = 'recipient' THEN
+			look := notif_private.rate_look((SELECT r.state FROM notif_private.rate r
+											  WHERE r.recipient_id = who AND r.critical = (its.tier = 0)),
+											notif_private.limit_numbers(l), notif.now());
+			next_at := timestamptz 'epoch' + look[2] * interval '1 millisecond';
+		ELSE
+			SELECT ARRAY[x.units_left + x.leased], x.next_at INTO look, next_at FROM notif_private.shared_look(l, its.tier, notif.now()) x;
+		END IF;
+		shown := shown || jsonb_build_object('name', l.name, 'scope', l.scope, 'max_count', l.max_count, 'per', l.per::text,
+											 'action', l.action, 'left', look[1], 'next_at', CASE WHEN look[1] = 0 THEN next_at END);
+		IF look[1] = 0 AND (stop.id IS NULL OR l.action <> 'defer' AND stop.action = 'defer'
+							OR (l.action = 'defer') = (stop.action = 'defer') AND next_at > full_at) THEN
+			stop := l;
+			full_at := next_at;
+		END IF;
+	END LOOP;
+	verdict := CASE WHEN stop.id IS NULL THEN 'pass'
+					ELSE CASE stop.action WHEN 'defer' THEN 'deferred' ELSE 'suppressed' END || ':rate_limited:' || stop.name END;
+	detail := jsonb_build_object('limited', (SELECT c.rate_limited FROM notif_private.category c WHERE c.name = its.category),
+								 'next_at', full_at, 'limits', nullif(shown, '[]'));
+END
+$$;
+COMMENT ON FUNCTION notif_private.explain_limits(notif_private.type, integer, bigint) IS
+	'Which rate limits apply to a push of a type and campaign to a recipient, what each has left, and which one would stop it now.';
+
 CREATE FUNCTION notif_private.explain_sending(its notif_private.type, who bigint, campaign integer)
 	RETURNS TABLE (gate text, verdict text, detail jsonb)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
 	tier	constant text := (ARRAY['critical', 'standard', 'bulk'])[its.tier + 1];
-	limits	bigint[];
-	asked	bytea;
-	limited	boolean;
-	layer	record;
 BEGIN
 	gate := 'endpoint';
 	SELECT CASE WHEN count(*) FILTER (WHERE e.state = 'active' AND a.route_id IS NOT NULL) > 0 THEN 'pass'
@@ -123,23 +166,7 @@ BEGIN
 	RETURN NEXT;
 
 	gate := 'rate limit';
-	SELECT c.rate_limited INTO limited FROM notif_private.category c WHERE c.name = its.category;
-	SELECT array_agg(x.v ORDER BY l.id, x.n) INTO limits
-	  FROM notif_private.rate_limit l
-	 CROSS JOIN LATERAL (VALUES (1, l.id::bigint), (2, l.max_count),
-						 (3, (extract(epoch FROM l.per) * 1000)::bigint)) x(n, v);
-	verdict := 'pass';
-	detail := jsonb_build_object('limited', limited);
-	IF limited AND limits IS NOT NULL THEN
-		-- one more send, charged to a copy of what is stored
-		asked := notif_private.rate_charge((SELECT r.state FROM notif_private.rate r
-											 WHERE r.recipient_id = who AND r.critical = (its.tier = 0)), limits, notif.now(), 1);
-		IF notif_private.rate_granted(asked) = 0 THEN
-			SELECT l.name, l.action INTO layer FROM notif_private.rate_limit l WHERE l.id = notif_private.rate_layer(asked);
-			verdict := CASE layer.action WHEN 'defer' THEN 'deferred' ELSE 'suppressed' END || ':rate_limited:' || layer.name;
-			detail := detail || jsonb_build_object('next_at', notif_private.rate_retry_at(asked));
-		END IF;
-	END IF;
+	SELECT x.verdict, x.detail INTO verdict, detail FROM notif_private.explain_limits(its, campaign, who) x;
 	RETURN NEXT;
 END
 $$;
@@ -170,6 +197,14 @@ BEGIN
 	SELECT 'recipient', CASE WHEN r.active THEN 'pass' ELSE 'suppressed:recipient_inactive' END,
 		   jsonb_build_object('active', r.active), NULL::boolean
 	  FROM notif_private.recipient r WHERE r.id = who;
+	IF ev.id IS NOT NULL AND its.dedup_window IS NOT NULL THEN
+		RETURN QUERY
+		SELECT 'duplicate', CASE WHEN count(d.event) > 0 THEN 'suppressed:duplicate' ELSE 'pass' END,
+			   jsonb_build_object('window', its.dedup_window::text, 'of', min(d.event::text), 'published_at', min(d.at)), NULL::boolean
+		  FROM notif_private.dedup d
+		 WHERE d.recipient_id = who AND d.type_id = its.id AND d.source = coalesce(hashtextextended(ev.source, 0), 0)
+		   AND d.event <> ev.id AND ev.created_at < d.at + its.dedup_window AND ev.created_at >= d.at;
+	END IF;
 	RETURN QUERY
 	SELECT x.gate, x.verdict, x.detail, x.agrees
 	  FROM notif_private.explain_profile(its, who, ev.source, ev.thread, wanted) x;

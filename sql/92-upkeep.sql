@@ -117,7 +117,7 @@ BEGIN
 			 WHERE i.key IN (SELECT x.key FROM notif_private.idempotency x WHERE x.expires_at < notif.now()
 							  ORDER BY x.expires_at LIMIT 1000);
 			GET DIAGNOSTICS n = ROW_COUNT;
-			one := n > 0;
+			one := n + notif_private.forget_totals() + notif_private.forget_duplicates() > 0;
 		WHEN 10 THEN
 			one := notif_private.unblock_critical() + notif_private.unblock_standard() + notif_private.unblock_bulk() > 0;
 		WHEN 11 THEN
@@ -130,7 +130,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_upkeep(interval, integer) IS
-	'Upkeep, one step (1 to 11) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys and blocks that are over removed, retention. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
+	'Upkeep, one step (1 to 11) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys, old rows of shared limits and of duplicates, and blocks that are over removed, retention. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
 
 CREATE FUNCTION notif_private.worker_drop_shell(p_child text) RETURNS boolean
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$

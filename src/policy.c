@@ -1,7 +1,7 @@
 /*
  * policy.c
  *		SQL-callable faces of the modules below PostgreSQL: checks of types,
- *		providers and addresses, rendering of text, rate windows.
+ *		providers and addresses, rendering of text.
  */
 #include "postgres.h"
 
@@ -13,7 +13,6 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "core/ratelimit.h"
 #include "ids.h"
 #include "message/template.h"
 #include "provider/apns.h"
@@ -23,10 +22,6 @@ PG_FUNCTION_INFO_V1(notif_check_type);
 PG_FUNCTION_INFO_V1(notif_check_provider);
 PG_FUNCTION_INFO_V1(notif_token_valid);
 PG_FUNCTION_INFO_V1(notif_render_text);
-PG_FUNCTION_INFO_V1(notif_rate_charge);
-PG_FUNCTION_INFO_V1(notif_rate_granted);
-PG_FUNCTION_INFO_V1(notif_rate_layer);
-PG_FUNCTION_INFO_V1(notif_rate_retry_at);
 
 static const NotifProviderOps *
 provider_ops(const char *kind)
@@ -186,107 +181,4 @@ notif_render_text(PG_FUNCTION_ARGS)
 	if (result == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(result);
-}
-
-/* ---- rate windows --------------------------------------------------------- */
-
-/* What precedes the windows in rate.state: the answer to the last charge. */
-typedef struct RateVerdict
-{
-	int32		granted;
-	int32		layer;
-	int64		retry_at_ms;	/* Unix */
-} RateVerdict;
-
-
-static RateVerdict
-rate_verdict(bytea *state)
-{
-	RateVerdict verdict = {0};
-
-	if (VARSIZE_ANY_EXHDR(state) >= sizeof(verdict))
-		memcpy(&verdict, VARDATA_ANY(state), sizeof(verdict));
-	return verdict;
-}
-
-Datum
-notif_rate_charge(PG_FUNCTION_ARGS)
-{
-	const uint8 *old = NULL;
-	size_t		old_len = 0;
-	ArrayType  *limits;
-	int64	   *triples;
-	int			n_layers;
-	NotifRateLayer layers[NOTIF_RATE_LAYERS_MAX];
-	RateVerdict verdict = {0};
-	int			granted = 0;
-	int			layer = -1;
-	int64		retry_at = 0;
-	size_t		out_len = 0;
-	bytea	   *result;
-	NotifStatus status;
-
-	if (PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
-		ereport(ERROR,
-				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("limits, at and wanted must not be null"));
-	if (!PG_ARGISNULL(0))
-	{
-		bytea	   *state = PG_GETARG_BYTEA_PP(0);
-
-		if (VARSIZE_ANY_EXHDR(state) >= sizeof(RateVerdict))
-		{
-			old = (uint8 *) VARDATA_ANY(state) + sizeof(RateVerdict);
-			old_len = VARSIZE_ANY_EXHDR(state) - sizeof(RateVerdict);
-		}
-	}
-	limits = PG_GETARG_ARRAYTYPE_P(1);
-	n_layers = ArrayGetNItems(ARR_NDIM(limits), ARR_DIMS(limits)) / 3;
-	if (ARR_HASNULL(limits) || n_layers > NOTIF_RATE_LAYERS_MAX)
-		ereport(ERROR,
-				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("too many rate limits"),
-				errhint("At most %d.", NOTIF_RATE_LAYERS_MAX));
-	triples = (int64 *) ARR_DATA_PTR(limits);
-	for (int i = 0; i < n_layers; i++)
-	{
-		layers[i].id = (uint32) triples[3 * i];
-		layers[i].limit = (uint32) triples[3 * i + 1];
-		layers[i].window_ms = triples[3 * i + 2];
-	}
-	result = palloc(VARHDRSZ + sizeof(verdict) + NOTIF_RATE_STATE_MAX);
-	status = notif_ratelimit_charge(old, old_len, layers, n_layers,
-									notif_timestamp_to_unix_ms(PG_GETARG_TIMESTAMPTZ(2)), PG_GETARG_INT32(3),
-									(uint8 *) VARDATA(result) + sizeof(verdict), NOTIF_RATE_STATE_MAX, &out_len,
-									&granted, &layer, &retry_at);
-	if (status != NOTIF_OK)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("rate limits are not usable"),
-				errdetail("status %d", status));
-	verdict.granted = granted;
-	verdict.layer = layer >= 0 && layer < n_layers ? (int32) layers[layer].id : 0;
-	/* far enough for a limit that never opens, and still a timestamp */
-	verdict.retry_at_ms = Min(retry_at, INT64CONST(1) << 45);
-	memcpy(VARDATA(result), &verdict, sizeof(verdict));
-	SET_VARSIZE(result, VARHDRSZ + sizeof(verdict) + out_len);
-	PG_RETURN_BYTEA_P(result);
-}
-
-Datum
-notif_rate_granted(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_INT32(rate_verdict(PG_GETARG_BYTEA_PP(0)).granted);
-}
-
-Datum
-notif_rate_layer(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_INT32(rate_verdict(PG_GETARG_BYTEA_PP(0)).layer);
-}
-
-Datum
-notif_rate_retry_at(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TIMESTAMPTZ(notif_unix_ms_to_timestamp(rate_verdict(PG_GETARG_BYTEA_PP(0)).retry_at_ms));
 }

@@ -23,6 +23,10 @@
 /* Beyond this a time cannot be a time; keeps sums far from overflow. */
 #define RATE_TIME_MAX	(INT64_C(1) << 52)
 
+/* Callers read the clock before they have the state: two of them may come in
+ * the other order.  A mark this far ahead is another's, no stepped clock's. */
+#define RATE_SKEW_MS	60000
+
 typedef struct RateMark
 {
 	int64_t		time;
@@ -63,18 +67,16 @@ rate_read(RateReader *reader)
 	return 0;
 }
 
-/* One layer's log; reader->bad if it is not one. */
+/* One layer's marks; reader->bad if they are none. */
 static void
-rate_read_log(RateReader *reader, RateLog *log)
+rate_read_marks(RateReader *reader, RateLog *log)
 {
-	uint64_t	id = rate_read(reader);
 	uint64_t	n = rate_read(reader);
 	int64_t		time = 0;
 
 	log->n_marks = 0;
-	if (id > UINT32_MAX || n > RATE_MARKS_MAX)
+	if (n > RATE_MARKS_MAX)
 		reader->bad = true;
-	log->id = (uint32_t) id;
 	for (uint64_t i = 0; i < n && !reader->bad; i++)
 	{
 		uint64_t	delta = rate_read(reader);
@@ -101,7 +103,7 @@ rate_read_state(const uint8_t *state, size_t len, const NotifRateLayer *layers, 
 				RateLog *logs)
 {
 	RateReader	reader = {0};
-	RateLog		log;
+	RateLog		gone;			/* of a layer that is not configured */
 	int			n_logs;
 
 	for (int i = 0; i < n_layers; i++)
@@ -116,12 +118,21 @@ rate_read_state(const uint8_t *state, size_t len, const NotifRateLayer *layers, 
 	reader.end = state + len;
 	for (int i = 0; i < n_logs && !reader.bad; i++)
 	{
-		rate_read_log(&reader, &log);
-		for (int j = 0; j < n_layers && !reader.bad; j++)
+		uint64_t	id = rate_read(&reader);
+		RateLog    *log = &gone;
+
+		if (id > UINT32_MAX)
+			reader.bad = true;
+		for (int j = 0; j < n_layers; j++)
 		{
-			if (layers[j].id == log.id)
-				logs[j] = log;
+			if (logs[j].id == id)
+			{
+				log = &logs[j];
+				break;
+			}
 		}
+		if (!reader.bad)
+			rate_read_marks(&reader, log);
 	}
 	if (reader.bad || reader.at != reader.end)
 	{
@@ -223,7 +234,8 @@ rate_mark_time(const NotifRateLayer *layer, int64_t time)
 	return (time + quantum - 1) / quantum * quantum;
 }
 
-/* Drops marks that do not count any more, and pulls future ones to now. */
+/* Drops marks that do not count any more, and pulls to now what only a clock
+ * that has been set back can have put that far into the future. */
 static void
 rate_prune(RateLog *log, const NotifRateLayer *layer, int64_t now_ms)
 {
@@ -234,7 +246,7 @@ rate_prune(RateLog *log, const NotifRateLayer *layer, int64_t now_ms)
 	{
 		RateMark	mark = log->marks[i];
 
-		if (mark.time > latest)
+		if (mark.time > latest + RATE_SKEW_MS)
 			mark.time = latest;
 		if (mark.time + layer->window_ms <= now_ms)
 			continue;
@@ -283,19 +295,18 @@ rate_add(RateLog *log, const NotifRateLayer *layer, int64_t now_ms, uint32_t uni
 static int64_t
 rate_next(const RateLog *log, const NotifRateLayer *layer, int64_t now_ms)
 {
-	uint64_t	count = rate_count(log);
+	int64_t		leave = (int64_t) rate_count(log) - (int64_t) layer->limit + 1;
+	int64_t		at = now_ms;
 
 	if (layer->limit == 0)
 		return INT64_MAX;
-	if (count < layer->limit)
-		return now_ms;
-	for (int i = 0; i < log->n_marks; i++)
+	/* so many must have left before */
+	for (int i = 0; i < log->n_marks && leave > 0; i++)
 	{
-		count -= log->marks[i].count;
-		if (count < layer->limit)
-			return log->marks[i].time + layer->window_ms;
+		leave -= log->marks[i].count;
+		at = log->marks[i].time + layer->window_ms;
 	}
-	return now_ms;
+	return at > now_ms ? at : now_ms;
 }
 
 NotifStatus
@@ -347,16 +358,122 @@ notif_ratelimit_charge(const uint8_t *state, size_t len,
 	return rate_write_state(logs, n_layers, out, out_size, out_len);
 }
 
+/*
+ * The verdict on a send that some layers of its mask have no room for.  turns
+ * are the logs as they will be when all that was deferred before has passed.
+ */
+static NotifRateVerdict
+rate_refuse(RateLog *turns, const NotifRateLayer *layers, const NotifRateAction *actions,
+			int n_layers, int64_t now_ms, uint64_t mask, uint64_t full)
+{
+	NotifRateVerdict verdict = {.layer = -1};
+	int64_t		longest = -1;
+
+	for (int i = 0; i < n_layers; i++)
+	{
+		int64_t		next;
+
+		if ((full >> i & 1) == 0 ||
+			(verdict.layer >= 0 && actions[i] < actions[verdict.layer]))
+			continue;
+		next = rate_next(&turns[i], &layers[i], now_ms);
+		if (verdict.layer < 0 || actions[i] > actions[verdict.layer] || next > longest)
+		{
+			verdict.layer = i;
+			longest = next;
+		}
+	}
+	if (verdict.layer < 0 || actions[verdict.layer] != NOTIF_RATE_DEFER)
+		return verdict;
+	/*
+	 * A layer that has room now may be taken by those that wait before.  What
+	 * the others will say is seen when it comes.
+	 */
+	for (int i = 0; i < n_layers; i++)
+	{
+		int64_t		next;
+
+		if ((mask >> i & 1) == 0 || actions[i] != NOTIF_RATE_DEFER)
+			continue;
+		next = rate_next(&turns[i], &layers[i], now_ms);
+		if (next > longest)
+			longest = next;
+	}
+	verdict.retry_at_ms = longest;
+	if (longest > RATE_TIME_MAX / 2)
+		return verdict;
+	for (int i = 0; i < n_layers; i++)
+	{
+		if ((mask >> i & 1) != 0 && actions[i] == NOTIF_RATE_DEFER)
+			rate_add(&turns[i], &layers[i], longest, 1);
+	}
+	return verdict;
+}
+
+NotifStatus
+notif_ratelimit_charge_each(const uint8_t *state, size_t len,
+							const NotifRateLayer *layers,
+							const NotifRateAction *actions, int n_layers,
+							int64_t now_ms, const uint64_t *masks, int n,
+							uint8_t *out, size_t out_size, size_t *out_len,
+							NotifRateVerdict *verdicts)
+{
+	RateLog		logs[NOTIF_RATE_LAYERS_MAX];
+	RateLog		turns[NOTIF_RATE_LAYERS_MAX];	/* valid once something was refused */
+	int64_t		room[NOTIF_RATE_LAYERS_MAX];
+	bool		refused = false;
+
+	*out_len = 0;
+	if (!rate_layers_valid(layers, n_layers) || n < 0 ||
+		now_ms < 0 || now_ms > RATE_TIME_MAX / 2)
+		return NOTIF_EINVAL;
+	rate_read_state(state, len, layers, n_layers, logs);
+	for (int i = 0; i < n_layers; i++)
+	{
+		rate_prune(&logs[i], &layers[i], now_ms);
+		room[i] = (int64_t) layers[i].limit - (int64_t) rate_count(&logs[i]);
+	}
+	for (int k = 0; k < n; k++)
+	{
+		uint64_t	full = 0;
+
+		for (int i = 0; i < n_layers; i++)
+		{
+			if ((masks[k] >> i & 1) != 0 && room[i] <= 0)
+				full |= UINT64_C(1) << i;
+		}
+		if (full != 0)
+		{
+			if (!refused)
+				memcpy(turns, logs, (size_t) n_layers * sizeof(RateLog));
+			refused = true;
+			verdicts[k] = rate_refuse(turns, layers, actions, n_layers, now_ms, masks[k], full);
+			continue;
+		}
+		for (int i = 0; i < n_layers; i++)
+		{
+			if ((masks[k] >> i & 1) == 0)
+				continue;
+			rate_add(&logs[i], &layers[i], now_ms, 1);
+			if (refused)
+				rate_add(&turns[i], &layers[i], now_ms, 1);
+			room[i]--;
+		}
+		verdicts[k] = (NotifRateVerdict) {.layer = -1};
+	}
+	return rate_write_state(logs, n_layers, out, out_size, out_len);
+}
+
 NotifStatus
 notif_ratelimit_refund(const uint8_t *state, size_t len,
 					   const NotifRateLayer *layers, int n_layers,
-					   int64_t charged_at_ms,
+					   int64_t charged_at_ms, int units,
 					   uint8_t *out, size_t out_size, size_t *out_len)
 {
 	RateLog		logs[NOTIF_RATE_LAYERS_MAX];
 
 	*out_len = 0;
-	if (!rate_layers_valid(layers, n_layers) || charged_at_ms > RATE_TIME_MAX / 2)
+	if (!rate_layers_valid(layers, n_layers) || charged_at_ms > RATE_TIME_MAX / 2 || units < 0)
 		return NOTIF_EINVAL;
 	rate_read_state(state, len, layers, n_layers, logs);
 	for (int i = 0; i < n_layers; i++)
@@ -375,7 +492,9 @@ notif_ratelimit_refund(const uint8_t *state, size_t len,
 		}
 		if (mark < 0)
 			continue;
-		if (--log->marks[mark].count == 0)
+		log->marks[mark].count -= log->marks[mark].count < (uint32_t) units ?
+			log->marks[mark].count : (uint32_t) units;
+		if (log->marks[mark].count == 0)
 		{
 			memmove(&log->marks[mark], &log->marks[mark + 1],
 					(size_t) (log->n_marks - mark - 1) * sizeof(RateMark));
@@ -383,4 +502,32 @@ notif_ratelimit_refund(const uint8_t *state, size_t len,
 		}
 	}
 	return rate_write_state(logs, n_layers, out, out_size, out_len);
+}
+
+NotifStatus
+notif_ratelimit_look(const uint8_t *state, size_t len,
+					 const NotifRateLayer *layers, int n_layers,
+					 int64_t now_ms, uint32_t *left, int64_t *next_ms)
+{
+	RateLog		logs[NOTIF_RATE_LAYERS_MAX];
+
+	if (!rate_layers_valid(layers, n_layers) || now_ms < 0 || now_ms > RATE_TIME_MAX / 2)
+		return NOTIF_EINVAL;
+	rate_read_state(state, len, layers, n_layers, logs);
+	for (int i = 0; i < n_layers; i++)
+	{
+		uint64_t	count;
+
+		rate_prune(&logs[i], &layers[i], now_ms);
+		count = rate_count(&logs[i]);
+		left[i] = count < layers[i].limit ? layers[i].limit - (uint32_t) count : 0;
+		next_ms[i] = rate_next(&logs[i], &layers[i], now_ms);
+	}
+	return NOTIF_OK;
+}
+
+int64_t
+notif_ratelimit_until(const NotifRateLayer *layer, int64_t now_ms)
+{
+	return rate_mark_time(layer, now_ms);
 }

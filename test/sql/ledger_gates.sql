@@ -75,7 +75,7 @@ SELECT notif.publish('talk', 'drained') IS NOT NULL AS published;
 SELECT * FROM pg_temp.route();
 SELECT count(*), max(batch) FROM notif_private.worker_claim_standard(:lane, 1000, 1, 1);
 SELECT * FROM pg_temp.balance();
-SELECT r.ref, s.critical, s.wanted FROM notif_private.rate s JOIN notif_private.recipient r ON r.id = s.recipient_id;
+SELECT r.ref, s.critical FROM notif_private.rate s JOIN notif_private.recipient r ON r.id = s.recipient_id;
 SELECT notif_private.shift_clock(120 * 1000000) > 0 AS later;
 
 -- The batch: two events to everybody, and one for each gate.
@@ -141,7 +141,7 @@ SELECT * FROM pg_temp.balance();
 -- the same person's devices each got their own verdict, nobody got two
 SELECT count(*) = count(DISTINCT (delivery, attempt)) AS once FROM took;
 -- 'fresh' has a rate row now
-SELECT r.ref, s.wanted FROM notif_private.rate s JOIN notif_private.recipient r ON r.id = s.recipient_id ORDER BY 1;
+SELECT r.ref FROM notif_private.rate s JOIN notif_private.recipient r ON r.id = s.recipient_id ORDER BY 1;
 -- what is claimed is not read again
 SELECT count(*) FROM notif_private.worker_claim_standard(:lane, 1000, 1, 3);
 SELECT * FROM pg_temp.balance();

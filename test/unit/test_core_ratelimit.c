@@ -262,7 +262,7 @@ test_clock_back(void)
 static NotifStatus
 refund(const NotifRateLayer *layers, int n, int64_t charged_at)
 {
-	return notif_ratelimit_refund(state, state_len, layers, n, charged_at, state, sizeof(state),
+	return notif_ratelimit_refund(state, state_len, layers, n, charged_at, 1, state, sizeof(state),
 								  &state_len);
 }
 
@@ -296,6 +296,237 @@ test_refund(void)
 	CHECK_INT(state_len, 0);
 }
 
+/* ---- sends one by one, each with its own layers ---------------------------- */
+
+#define EACH_LAYERS 64
+#define EACH_SENDS 64
+
+static NotifRateVerdict verdicts[EACH_SENDS];
+
+static NotifStatus
+charge_each(const NotifRateLayer *layers, const NotifRateAction *actions, int n_layers, int64_t now,
+			const uint64_t *masks, int n)
+{
+	return notif_ratelimit_charge_each(state, state_len, layers, actions, n_layers, now, masks, n,
+									   state, sizeof(state), &state_len, verdicts);
+}
+
+static void
+test_each(void)
+{
+	const NotifRateLayer layers[] = {{1, 2, 1000}, {2, 1, 60000}, {3, 3, 5000}};
+	const NotifRateAction actions[] = {NOTIF_RATE_DEFER, NOTIF_RATE_DROP, NOTIF_RATE_DEFER};
+	const uint64_t all[] = {7, 7, 1, 1, 1, 1, 0};
+
+	state_len = 0;
+	CHECK_INT(charge_each(layers, actions, 3, 10000, all, 7), NOTIF_OK);
+	CHECK_INT(verdicts[0].layer, -1);
+	/* the second is stopped by the layer that drops, and charged to none */
+	CHECK_INT(verdicts[1].layer, 1);
+	CHECK_INT(verdicts[1].retry_at_ms, 0);
+	CHECK_INT(verdicts[2].layer, -1);
+	/* what waits comes in turn: two a second */
+	CHECK_INT(verdicts[3].layer, 0);
+	CHECK_INT(verdicts[3].retry_at_ms, 11000);
+	CHECK_INT(verdicts[4].retry_at_ms, 11000);
+	CHECK_INT(verdicts[5].retry_at_ms, 12000);
+	/* what no layer applies to passes */
+	CHECK_INT(verdicts[6].layer, -1);
+	/* a bit without a layer means nothing; one layer's bit leaves the others */
+	{
+		const uint64_t third[] = {UINT64_C(4) | UINT64_C(1) << 40, 4, 4, 4};
+
+		CHECK_INT(charge_each(layers, actions, 3, 10500, third, 4), NOTIF_OK);
+		CHECK_INT(verdicts[1].layer, -1);
+		CHECK_INT(verdicts[2].layer, 2);
+		/* the earliest of the three, of 10000, leaves first */
+		CHECK_INT(verdicts[2].retry_at_ms, 15000);
+		CHECK_INT(verdicts[3].retry_at_ms, 15500);
+	}
+	/* full both: the layer that drops decides, whichever opens first */
+	{
+		const uint64_t both[] = {3};
+
+		CHECK_INT(charge_each(layers, actions, 3, 10600, both, 1), NOTIF_OK);
+		CHECK_INT(verdicts[0].layer, 1);
+	}
+	/* folding is between the two */
+	{
+		const NotifRateAction folds[] = {NOTIF_RATE_FOLD, NOTIF_RATE_DEFER, NOTIF_RATE_DEFER};
+		const uint64_t both[] = {3};
+
+		CHECK_INT(charge_each(layers, folds, 3, 10600, both, 1), NOTIF_OK);
+		CHECK_INT(verdicts[0].layer, 0);
+		CHECK_INT(verdicts[0].retry_at_ms, 0);
+	}
+	/* no sends: only what has passed leaves the state */
+	CHECK_INT(charge_each(layers, actions, 3, 900000, NULL, 0), NOTIF_OK);
+	CHECK_INT(state_len, 0);
+	CHECK_INT(charge_each(layers, actions, 3, 900000, NULL, -1), NOTIF_EINVAL);
+}
+
+/* Two callers in the other order: the later mark stays where it is. */
+static void
+test_skew(void)
+{
+	const NotifRateLayer layer = {1, 2, 1000};
+	const NotifRateAction action = NOTIF_RATE_DEFER;
+	const uint64_t one[] = {1};
+
+	state_len = 0;
+	CHECK_INT(charge_each(&layer, &action, 1, 100020, one, 1), NOTIF_OK);
+	CHECK_INT(charge_each(&layer, &action, 1, 100000, one, 1), NOTIF_OK);
+	CHECK_INT(verdicts[0].layer, -1);
+	CHECK_INT(charge_each(&layer, &action, 1, 101000, one, 1), NOTIF_OK);
+	CHECK_INT(verdicts[0].layer, 0);
+	CHECK_INT(verdicts[0].retry_at_ms, 101020);
+}
+
+/*
+ * Random sends with random masks over up to 64 layers, against the list of all
+ * that passed: what passes breaks no limit, what is refused would break one (of
+ * exact layers), and the layer named is full and of the hardest action.
+ */
+static void
+test_each_property(void)
+{
+	static int64_t sends[20000];
+	static uint64_t of[20000];
+
+	for (int round = 0; round < 30; round++)
+	{
+		NotifRateLayer layers[EACH_LAYERS];
+		NotifRateAction actions[EACH_LAYERS];
+		bool		coarse = round % 3 == 2;
+		int			n_layers = 1 + (int) (rng() % (round < 10 ? 6 : EACH_LAYERS));
+		int			n_sends = 0;
+		int			wrong = 0;
+		int64_t		now = 1700000000000;
+
+		for (int i = 0; i < n_layers; i++)
+		{
+			layers[i] = (NotifRateLayer) {(uint32_t) (1000 - i), (uint32_t) (1 + rng() % (coarse ? 100 : 32)),
+			(int64_t) (50 + rng() % 20000)};
+			actions[i] = (NotifRateAction) (rng() % 3);
+		}
+		state_len = 0;
+		for (int step = 0; step < 300; step++)
+		{
+			uint64_t	masks[EACH_SENDS];
+			int			n = (int) (rng() % EACH_SENDS);
+
+			now += (int64_t) (rng() % 700);
+			for (int k = 0; k < n; k++)
+				masks[k] = rng() & rng() & rng() & (n_layers == 64 ? ~UINT64_C(0) : (UINT64_C(1) << n_layers) - 1);
+			if (charge_each(layers, actions, n_layers, now, masks, n) != NOTIF_OK)
+			{
+				wrong++;
+				break;
+			}
+			for (int k = 0; k < n; k++)
+			{
+				uint64_t	full = 0;
+				int			hardest = -1;
+				int			stop = verdicts[k].layer;
+
+				for (int i = 0; i < n_layers; i++)
+				{
+					int			held = 0;
+
+					if ((masks[k] >> i & 1) == 0)
+						continue;
+					for (int j = n_sends - 1; j >= 0 && sends[j] > now - layers[i].window_ms; j--)
+						held += (int) (of[j] >> i & 1);
+					wrong += held > (int) layers[i].limit;
+					if (held >= (int) layers[i].limit)
+					{
+						full |= UINT64_C(1) << i;
+						if ((int) actions[i] > hardest)
+							hardest = (int) actions[i];
+					}
+				}
+				if (stop < 0)
+				{
+					wrong += full != 0;
+					if (n_sends < 20000)
+					{
+						sends[n_sends] = now;
+						of[n_sends++] = masks[k];
+					}
+					continue;
+				}
+				wrong += (masks[k] >> stop & 1) == 0;
+				if (!coarse)
+					wrong += (full >> stop & 1) == 0 || (int) actions[stop] != hardest;
+				wrong += actions[stop] == NOTIF_RATE_DEFER ? verdicts[k].retry_at_ms <= now : verdicts[k].retry_at_ms != 0;
+			}
+		}
+		CHECK_INT(wrong, 0);
+		CHECK(n_sends > 20);
+	}
+}
+
+/* The times given to what is deferred are those at which it passes. */
+static void
+test_each_turns(void)
+{
+	const NotifRateLayer layers[] = {{1, 3, 1000}, {2, 5, 7000}, {3, 50, 60000}};
+	const NotifRateAction actions[] = {NOTIF_RATE_DEFER, NOTIF_RATE_DEFER, NOTIF_RATE_DEFER};
+	uint64_t	masks[EACH_SENDS];
+	int64_t		due[EACH_SENDS];
+
+	for (int k = 0; k < EACH_SENDS; k++)
+		masks[k] = k % 3 == 0 ? 3 : 7;
+	state_len = 0;
+	CHECK_INT(charge_each(layers, actions, 3, 50000, masks, EACH_SENDS), NOTIF_OK);
+	for (int k = 0; k < EACH_SENDS; k++)
+	{
+		CHECK_INT(verdicts[k].layer < 0, k < 3);
+		due[k] = verdicts[k].retry_at_ms;
+		CHECK(k < 4 || due[k] >= due[k - 1]);
+	}
+	/* the first eight: five in seven seconds */
+	CHECK_INT(due[3], 51000);
+	CHECK_INT(due[4], 51000);
+	CHECK_INT(due[5], 57000);
+	CHECK_INT(due[7], 57000);
+	CHECK_INT(due[8], 58000);
+	for (int k = 3; k < EACH_SENDS; k++)
+	{
+		CHECK_INT(charge_each(layers, actions, 3, due[k], &masks[k], 1), NOTIF_OK);
+		CHECK_INT(verdicts[0].layer, -1);
+	}
+}
+
+static void
+test_look_and_units(void)
+{
+	const NotifRateLayer two[] = {{1, 3, 1000}, {2, 3200, 32000}};
+	uint32_t	left[2];
+	int64_t		next[2];
+
+	state_len = 0;
+	charge(two, 2, 64100, 3);
+	CHECK_INT(granted, 3);
+	CHECK_INT(notif_ratelimit_look(state, state_len, two, 2, 64200, left, next), NOTIF_OK);
+	CHECK_INT(left[0], 0);
+	CHECK_INT(next[0], 65100);
+	CHECK_INT(left[1], 3197);
+	CHECK_INT(next[1], 64200);
+	CHECK_INT(notif_ratelimit_look(state, state_len, two, 2, -1, left, next), NOTIF_EINVAL);
+	/* dated at the end of its sub-window, and given back there */
+	CHECK_INT(notif_ratelimit_until(&two[0], 64100), 64100);
+	CHECK_INT(notif_ratelimit_until(&two[1], 64100), 65000);
+	CHECK_INT(notif_ratelimit_refund(state, state_len, &two[1], 1, 65000, 2, state, sizeof(state), &state_len), NOTIF_OK);
+	CHECK_INT(notif_ratelimit_look(state, state_len, &two[1], 1, 64200, left, next), NOTIF_OK);
+	CHECK_INT(left[0], 3199);
+	/* no more than there are */
+	CHECK_INT(notif_ratelimit_refund(state, state_len, &two[1], 1, 65000, 99, state, sizeof(state), &state_len), NOTIF_OK);
+	CHECK_INT(notif_ratelimit_look(state, state_len, &two[1], 1, 64200, left, next), NOTIF_OK);
+	CHECK_INT(left[0], 3200);
+	CHECK_INT(notif_ratelimit_refund(state, state_len, &two[1], 1, 65000, -1, state, sizeof(state), &state_len), NOTIF_EINVAL);
+}
+
 int
 main(void)
 {
@@ -307,5 +538,10 @@ main(void)
 	test_corrupt();
 	test_clock_back();
 	test_refund();
+	test_each();
+	test_skew();
+	test_each_property();
+	test_each_turns();
+	test_look_and_units();
 	return unit_done();
 }
