@@ -15,7 +15,7 @@ use Test::More;
 
 use constant { FLOOD => 10_000, FLOOD_LIMIT => 5, PEOPLE => 200, EACH => 10, EACH_LIMIT => 7, SHARED => 1000 };
 
-my ($node, $sandbox) = new_shop('limits', conf => "restart_after_crash = on\nfsync = on\n");
+my ($node, $sandbox) = new_shop('limits');
 
 people($node, PEOPLE);
 one_value($node, q{
