@@ -17,7 +17,7 @@ CREATE TABLE notif_private.rate_limit (
 	provider_id	integer REFERENCES notif_private.provider,
 	max_count	integer NOT NULL CHECK (max_count BETWEEN 1 AND 1000000000),
 	per			interval NOT NULL CHECK (per OPERATOR(pg_catalog.>) interval '0'),
-	action		text NOT NULL CHECK (action IN ('drop', 'defer')),
+	action		text NOT NULL CHECK (action IN ('drop', 'defer', 'fold')),
 	CHECK (CASE scope WHEN 'recipient' THEN campaign_id IS NULL AND provider_id IS NULL
 					  WHEN 'type' THEN type_id IS NOT NULL AND pg_catalog.num_nonnulls(channel, category, campaign_id, provider_id) OPERATOR(pg_catalog.=) 0
 					  WHEN 'campaign' THEN campaign_id IS NOT NULL AND pg_catalog.num_nonnulls(channel, category, type_id, provider_id) OPERATOR(pg_catalog.=) 0
@@ -54,7 +54,7 @@ COMMENT ON FUNCTION notif_private.limit_numbers(notif_private.rate_limit) IS
 	'A limit as rate_charge() and its like take it: place, id, n, window in milliseconds, action.';
 
 -- Asked once per claim, and only where there are limits.
-CREATE FUNCTION notif_private.limits_of_lane(p_lane integer, OUT limits bigint[], OUT names text[], OUT here bigint, OUT shared bigint,
+CREATE FUNCTION notif_private.limits_of_lane(p_lane integer, OUT limits bigint[], OUT names text[], OUT here bigint, OUT shared bigint, OUT folds bigint,
 											 OUT campaigns integer[], OUT of_campaigns bigint[])
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
@@ -64,7 +64,7 @@ DECLARE
 	v_provider	integer;
 	v_bit		bigint;
 BEGIN
-	here := 0; shared := 0; limits := '{}';
+	here := 0; shared := 0; folds := 0; limits := '{}';
 	SELECT r.channel,
 		   (SELECT p.id FROM unnest(r.providers) WITH ORDINALITY u(name, nth) JOIN notif_private.provider p ON p.name = u.name
 			 WHERE p.enabled AND NOT notif_private.is_paused('provider', p.name) ORDER BY u.nth LIMIT 1)
@@ -79,6 +79,9 @@ BEGIN
 		ELSIF l.scope <> 'provider' OR l.provider_id = v_provider THEN
 			shared := shared | v_bit;
 		END IF;
+		IF l.action = 'fold' THEN
+			folds := folds | v_bit;
+		END IF;
 		IF l.scope = 'campaign' THEN
 			campaigns := campaigns || l.campaign_id;
 			of_campaigns := of_campaigns || v_bit;
@@ -89,7 +92,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.limits_of_lane(integer) IS
-	'What the claim of a lane must know of rate limits. limits: those per recipient, as rate_charge() takes them. names: by place plus one. here: bits of those that apply to what goes over its channel and provider; shared: of those that all recipients share. campaigns, of_campaigns: the bits of what was published for them.';
+	'What the claim of a lane must know of rate limits. limits: those per recipient, as rate_charge() takes them. names: by place plus one. here: bits of those that apply to what goes over its channel and provider; shared: of those that all recipients share; folds: of those whose action is fold. campaigns, of_campaigns: the bits of what was published for them.';
 
 CREATE FUNCTION notif_private.lock_limits() RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -115,3 +118,24 @@ END
 $$;
 COMMENT ON FUNCTION notif_private.compile_limits() IS
 	'Writes the limits that apply to each type anew, after types, categories or limits have changed and under lock_limits(). Types of exempt categories have none.';
+
+-- The claim cannot gather: digests are the router's.  It leaves a command in the event
+-- log, in the transaction in which it writes the outcome.
+CREATE FUNCTION notif_private.fold_over_limit(p_tier smallint, p_attempts notif_private.attempt[], p_limits text[], p_now timestamptz) RETURNS integer
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+BEGIN
+	IF p_attempts IS NULL THEN
+		RETURN 0;
+	END IF;
+	INSERT INTO notif_private.event (id, tier, incarnation, kind, type_id, recipients, data, expires_at, created_at)
+	SELECT notif_private.new_event_id(), p_tier, notif_private.current_incarnation(), 3, a.type_id, ARRAY[a.recipient],
+		   jsonb_build_object('event', a.event, 'delivery', a.delivery, 'endpoint', a.endpoint, 'limit', p_limits[i.i]), a.expires_at, p_now
+	  FROM generate_subscripts(p_attempts, 1) i(i)
+	 CROSS JOIN LATERAL (SELECT (p_attempts[i.i]).*) a
+	 ORDER BY i.i;
+	PERFORM notif_private.wake(p_tier);
+	RETURN cardinality(p_attempts);
+END
+$$;
+COMMENT ON FUNCTION notif_private.fold_over_limit(smallint, notif_private.attempt[], text[], timestamptz) IS
+	'Files the commands (kind 3) that fold deliveries into their recipients'' digests: what stopped each is its limit. The caller writes their outcomes, merged.';

@@ -67,7 +67,7 @@ DECLARE
 	v_bits		bigint[];
 	v_room		bigint[];
 	v_places	smallint[];
-	v_drops		boolean[];
+	v_ranks		integer[];		-- of actions, the hardest decides
 	v_next		timestamptz[];
 	v_step		interval[];
 	v_ids		integer[];
@@ -80,7 +80,7 @@ BEGIN
 		n := n + 1;
 		v_bits[n] := 1::bigint << l.place;
 		v_places[n] := l.place;
-		v_drops[n] := l.action = 'drop';
+		v_ranks[n] := CASE l.action WHEN 'defer' THEN 0 WHEN 'fold' THEN 1 ELSE 2 END;
 		v_ids[n] := l.id;
 		v_mine[n] := false;
 		v_queued[n] := false;
@@ -99,7 +99,7 @@ BEGIN
 				v_step[n] := l.per / l.max_count;
 				v_mine[n] := true;
 			ELSE
-				v_drops[n] := false;
+				v_ranks[n] := 0;
 			END IF;
 			v_short := v_short OR v_room[n] < v_need;
 		END IF;
@@ -118,7 +118,7 @@ BEGIN
 		v_stop := 0;
 		FOR i IN 1 .. n LOOP
 			IF a.mask & v_bits[i] <> 0 AND v_room[i] <= 0
-			   AND (v_stop = 0 OR v_drops[i] AND NOT v_drops[v_stop] OR v_drops[i] = v_drops[v_stop] AND v_next[i] > v_next[v_stop]) THEN
+			   AND (v_stop = 0 OR v_ranks[i] > v_ranks[v_stop] OR v_ranks[i] = v_ranks[v_stop] AND v_next[i] > v_next[v_stop]) THEN
 				v_stop := i;
 			END IF;
 		END LOOP;
@@ -131,7 +131,7 @@ BEGIN
 			CONTINUE;
 		END IF;
 		v_verdicts[a.nth] := (v_places[v_stop] + 1)::bigint << 48;
-		IF NOT v_drops[v_stop] THEN
+		IF v_ranks[v_stop] = 0 THEN
 			v_verdicts[a.nth] := v_verdicts[a.nth] + ceil(extract(epoch FROM v_next[v_stop]) * 1000)::bigint;
 			-- what expires before takes nobody's turn
 			IF v_next[v_stop] < a.expires THEN

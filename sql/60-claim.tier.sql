@@ -113,6 +113,7 @@ DECLARE
 	v_names		text[];
 	v_here		bigint;
 	v_shared	bigint := 0;
+	v_folds		bigint := 0;
 	v_campaigns	integer[];
 	v_of_campaigns bigint[];
 	v_blocked	timestamptz;	-- until when some endpoint is
@@ -130,8 +131,8 @@ BEGIN
 		   (SELECT notif_private.channel_bit(r.channel) FROM notif_private.route r WHERE r.id = p_lane)
 	  INTO v_blocked, v_off;
 	IF EXISTS (SELECT FROM notif_private.rate_limit) THEN
-		SELECT l.limits, l.names, l.here, l.shared, l.campaigns, l.of_campaigns
-		  INTO v_limits, v_names, v_here, v_shared, v_campaigns, v_of_campaigns
+		SELECT l.limits, l.names, l.here, l.shared, l.folds, l.campaigns, l.of_campaigns
+		  INTO v_limits, v_names, v_here, v_shared, v_folds, v_campaigns, v_of_campaigns
 		  FROM notif_private.limits_of_lane(p_lane) l;
 	END IF;
 	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL OR v_quiet
@@ -266,6 +267,7 @@ BEGIN
 					WHEN a.wait IS NOT NULL THEN 'deferred'
 					WHEN l.place IS NULL THEN 'flight'
 					WHEN l.retry_at < a.expires_at AND a.attempt < 32000 THEN 'deferred'
+					WHEN l.retry_at IS NULL AND v_folds & (1::bigint << l.place) <> 0 THEN 'merged'
 					ELSE 'suppressed' END AS verdict,
 			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 2)
 					WHEN a.wait IS NOT NULL THEN a.why
@@ -337,7 +339,13 @@ BEGIN
 											  (SELECT count(*) FROM stopped s WHERE s.state <> 'deferred'),
 											  (SELECT count(*) FROM refiled)) AS held,
 			   CASE WHEN v_shared <> 0 THEN notif_private.shared_use(@TIERNO@::smallint,
-					(SELECT array_agg(j.mask & v_shared) FROM judged j WHERE j.k IS NOT NULL AND j.verdict = 'flight'), v_now) END AS used
+					(SELECT array_agg(j.mask & v_shared) FROM judged j WHERE j.k IS NOT NULL AND j.verdict = 'flight'), v_now) END AS used,
+			   CASE WHEN v_folds <> 0 THEN (
+				SELECT notif_private.fold_over_limit(@TIERNO@::smallint,
+					   array_agg((j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint, j.expires_at,
+								  j.charged, j.collapse, j.subject, j.campaign, NULL)::notif_private.attempt ORDER BY j.ord),
+					   array_agg(v_names[j.place + 1] ORDER BY j.ord), v_now)
+				  FROM judged j WHERE j.verdict = 'merged') END AS folded
 	)
 	SELECT cardinality(p_batch), j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
 		   j.expires_at, j.collapse, j.subject, j.campaign, j.address, j.ref, j.locale, j.attributes

@@ -22,11 +22,11 @@ BEGIN
 			DETAIL = 'No more than max_count messages pass in any interval of the length per.',
 			HINT = 'Use an interval from 1 second to 31 days.';
 	END IF;
-	IF check_limit.action NOT IN ('drop', 'defer') THEN
+	IF check_limit.action NOT IN ('drop', 'defer', 'fold') THEN
 		RAISE EXCEPTION USING ERRCODE = '22023',
 			MESSAGE = format('invalid action: %L', left(check_limit.action, 80)),
 			DETAIL = 'action says what happens to a message above the limit.',
-			HINT = 'Use ''drop'' or ''defer''.';
+			HINT = 'Use ''drop'', ''defer'' or ''fold''.';
 	END IF;
 END
 $$;
@@ -141,7 +141,7 @@ $$;
 COMMENT ON FUNCTION notif.define_rate_limit(text, integer, interval, text, text, text, text, text, text, text) IS
 $$Defines or redefines a rate limit: no interval of the length per holds more than max_count messages. There may be 64; a message must pass all that apply to it, or is charged to none. Types whose category has rate_limited => false are exempt.
 name: 1 to 63 of a-z, 0-9, _ . and -; outcomes name it. max_count: 1 to 100000, for shared limits to 1000000000. per: 1 second to 31 days.
-action: what happens above the limit: 'drop' (suppressed), or 'defer' (sent when the limit allows; suppressed if that is after its expiry). If several limits stop a message, one that drops it decides. Default 'drop', of shared limits 'defer'.
+action: what happens above the limit: 'drop' (suppressed), 'defer' (sent when the limit allows; suppressed if that is after its expiry), or 'fold' (merged into the recipient's digest). If several limits stop a message, one that drops it decides, else one that folds it. Default 'drop', of shared limits 'defer'.
 scope: 'recipient' for a limit of each recipient, on all that he is sent or on what channel, category and type name, alone or together. 'type', 'campaign' and 'provider' for a limit that all recipients share, on the type, campaign or provider named.
 What the critical tier sends counts apart: a limit per recipient holds there for itself, and for the standard and the bulk tier together, so that a one-time code never waits for a lock of theirs. A limit with a type is exact in any case, because a type has one tier; shared limits count all tiers together.
 A message counts from the moment it is taken to be sent, once, however often it is tried. Redefining keeps what was counted, unless what it applies to changes.

@@ -95,6 +95,8 @@ DECLARE
 	next_at	timestamptz;
 	full_at	timestamptz;
 	stop	notif_private.rate_limit;
+	rank	integer;
+	hardest	integer;
 	shown	jsonb := '[]';
 BEGIN
 	SELECT a.route_id INTO lane
@@ -114,14 +116,15 @@ BEGIN
 		END IF;
 		shown := shown || jsonb_build_object('name', l.name, 'scope', l.scope, 'max_count', l.max_count, 'per', l.per::text,
 											 'action', l.action, 'left', look[1], 'next_at', CASE WHEN look[1] = 0 THEN next_at END);
-		IF look[1] = 0 AND (stop.id IS NULL OR l.action <> 'defer' AND stop.action = 'defer'
-							OR (l.action = 'defer') = (stop.action = 'defer') AND next_at > full_at) THEN
+		rank := CASE l.action WHEN 'defer' THEN 0 WHEN 'fold' THEN 1 ELSE 2 END;
+		IF look[1] = 0 AND (stop.id IS NULL OR rank > hardest OR rank = hardest AND next_at > full_at) THEN
 			stop := l;
+			hardest := rank;
 			full_at := next_at;
 		END IF;
 	END LOOP;
 	verdict := CASE WHEN stop.id IS NULL THEN 'pass'
-					ELSE CASE stop.action WHEN 'defer' THEN 'deferred' ELSE 'suppressed' END || ':rate_limited:' || stop.name END;
+					ELSE CASE stop.action WHEN 'defer' THEN 'deferred' WHEN 'fold' THEN 'merged' ELSE 'suppressed' END || ':rate_limited:' || stop.name END;
 	detail := jsonb_build_object('limited', (SELECT c.rate_limited FROM notif_private.category c WHERE c.name = its.category),
 								 'next_at', full_at, 'limits', nullif(shown, '[]'));
 END

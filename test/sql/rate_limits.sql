@@ -271,6 +271,35 @@ CALL pg_temp.run('critical');
 SELECT * FROM pg_temp.fates();
 SELECT name, scope, campaign, provider, action, units_left, leased FROM notif.rate_limits ORDER BY 1;
 
+-- Folded into a digest: the outcome, and a command of the event log for its router.
+SELECT count(notif.drop_rate_limit(name)) FROM notif.rate_limits WHERE name <> 'spring' AND name <> 'apple';
+SELECT notif.define_rate_limit('brief', 1, '1 hour', 'fold', type => 'like');
+SELECT notif.define_rate_limit('slow', 1, '1 hour', 'defer', category => 'social');
+SELECT notif.define_rate_limit('apple', 100, '1 hour', scope => 'provider', provider => 'apple');
+SELECT notif.publish('like', 'gus') \g /dev/null
+SELECT notif.publish('like', 'gus', source => 's') AS folded \gset
+CALL pg_temp.run();
+SELECT * FROM pg_temp.fates() WHERE person = 'gus';
+SELECT verdict FROM notif.explain('like', 'gus') WHERE gate = 'rate limit';
+SELECT e.tier, t.name, e.kind, (SELECT array_agg(r.ref) FROM notif_private.recipient r WHERE r.id = ANY (e.recipients)) AS recipients,
+	   e.data->>'limit' AS limit, e.data->>'event' = :'folded' AS of_event,
+	   (e.data->>'delivery')::uuid = notif_private.delivery_id(:'folded', (e.data->>'endpoint')::bigint) AS delivery,
+	   e.id > :'folded' AS later, e.expires_at = f.expires_at AS expiry
+FROM notif_private.event e JOIN notif_private.type t ON t.id = e.type_id JOIN notif_private.event f ON f.id = :'folded' WHERE e.kind = 3;
+-- a shared one folds as well; one that drops is harder
+SELECT notif.define_rate_limit('like.total', 1, '1 hour', 'fold', scope => 'type', type => 'like');
+SELECT count(notif.publish('like', r)) FROM unnest('{hal,ida}'::text[]) r;
+CALL pg_temp.run();
+SELECT * FROM pg_temp.fates() WHERE person IN ('hal', 'ida');
+SELECT notif.define_rate_limit('hard', 1, '1 hour', 'drop', type => 'like');
+SELECT count(notif.publish('like', 'eve')) FROM generate_series(1, 2);
+SELECT notif.drop_rate_limit('like.total');
+CALL pg_temp.run();
+SELECT * FROM pg_temp.fates() WHERE person = 'eve';
+SELECT count(*) AS commands FROM notif_private.event WHERE kind = 3;
+SELECT pg_temp.sound();
+SELECT count(notif.drop_rate_limit(n)) FROM unnest('{brief,slow,hard}'::text[]) n;
+
 -- old rows of what is appended to go, the last ones stay
 SELECT notif_private.forget_totals() > 0 AS removed, notif_private.forget_totals() AS again;
 SELECT count(*) = count(DISTINCT limit_id) AS one_each FROM notif_private.rate_total;
