@@ -17,6 +17,10 @@ one_value($node, <<'EOS');
 SELECT notif.define_category('limited');
 SELECT notif.define_type('limited', 'limited', title => 'Limited {n}');
 SELECT notif.define_rate_limit('hour', 100, '1 hour', 'defer');
+SELECT notif.define_rate_limit('total', 1000000, '1 hour', scope => 'type', type => 'limited');
+SELECT notif.define_rate_limit('once', 1, '31 days', 'fold', type => 'few');
+SELECT notif.define_category('few', retry_base => '100 ms', retry_cap => '100 ms', max_attempts => 3);
+SELECT notif.define_type('few', 'few', title => 'Few {n}', dedup_window => '1 s');
 INSERT INTO notif_private.recipient (ref) SELECT 'p' || i FROM generate_series(1, 30000) i;
 SELECT notif.register_device('p1', 'd', 'ios', repeat('ab', 32));
 INSERT INTO notif_private.endpoint (recipient_id, app_id, channel, device_id, address, registered_at)
@@ -45,6 +49,7 @@ SET auto_explain.log_nested_statements = on;
 \o /dev/null
 SELECT count(notif.publish('limited', 'p' || (1 + (i * 7919) % 30000), jsonb_build_object('n', i))) FROM generate_series(1, 400) i;
 SELECT count(notif.publish('note', 'p' || (1 + (i * 7919) % 30000), jsonb_build_object('n', i))) FROM generate_series(1, 400) i;
+SELECT count(notif.publish('few', 'p' || i, '{"n": 1}')) FROM generate_series(1, 20) i, generate_series(1, 2);
 SELECT notif.publish('note', topic => 'all', data => '{"n": 1}') AS topic \gset
 \o
 DO $$
