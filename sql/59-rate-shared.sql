@@ -13,7 +13,9 @@
 -- around it holds too many.  What is not used by then goes back to where it was taken.
 --
 -- What is deferred is given times in turn, n per w, behind everything that was given
--- one before: a backlog comes back once, spread, not as a whole at every turn.
+-- one before: a backlog comes back once, spread, not as a whole at every turn.  As long
+-- as such times lie ahead what is new goes behind them, and nothing is leased: else
+-- what is new would always be first, and what waits would wait until it expires.
 
 CREATE FUNCTION notif_private.shared_look(l notif_private.rate_limit, p_tier smallint, p_now timestamptz,
 										  OUT total_seq bigint, OUT state bytea, OUT queued_until timestamptz, OUT units_left bigint,
@@ -52,7 +54,8 @@ $$;
 COMMENT ON FUNCTION notif_private.shared_look(notif_private.rate_limit, smallint, timestamptz) IS
 	'How a shared limit stands for a tier: the newest rows of total and lease. state has what an ended lease gives back; leased is what may still be used of one that has not ended; next_at is when the first unit after those that are left is nobody''s yet.';
 
-CREATE FUNCTION notif_private.shared_ask(p_tier smallint, p_masks bigint[], p_people bigint[], p_expires timestamptz[], p_now timestamptz)
+CREATE FUNCTION notif_private.shared_ask(p_tier smallint, p_masks bigint[], p_people bigint[], p_expires timestamptz[],
+										 p_attempts smallint[], p_now timestamptz)
 	RETURNS bigint[] LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -68,10 +71,12 @@ DECLARE
 	v_room		bigint[];
 	v_places	smallint[];
 	v_ranks		integer[];		-- of actions, the hardest decides
-	v_next		timestamptz[];
+	v_next		timestamptz[];	-- for the next that is deferred
+	v_opens		timestamptz[];	-- once its room is used up
 	v_step		interval[];
 	v_ids		integer[];
 	v_mine		boolean[];		-- its row is locked: times that are given are kept
+	v_ahead		boolean[];		-- there are such that were given before
 	v_queued	boolean[];
 	v_verdicts	bigint[];
 BEGIN
@@ -84,40 +89,47 @@ BEGIN
 		v_ids[n] := l.id;
 		v_mine[n] := false;
 		v_queued[n] := false;
+		v_ahead[n] := false;
 		v_need := (SELECT count(*) FROM unnest(p_masks) m WHERE m & v_bits[n] <> 0);
 		at := notif_private.shared_look(l, p_tier, p_now);
 		v_room[n] := at.leased;
 		v_next[n] := p_now + (0.02 + 0.06 * random()) * interval '1 second';
+		v_opens[n] := v_next[n];
 		v_step[n] := interval '1 millisecond';
-		IF at.leased < v_need THEN
+		IF at.leased < v_need OR at.queued_until > p_now THEN
 			PERFORM FROM notif_private.rate_limit x WHERE x.id = l.id FOR NO KEY UPDATE SKIP LOCKED;
 			IF FOUND THEN
 				-- what the one before has written is seen from here on
 				at := notif_private.shared_look(l, p_tier, p_now);
 				v_room[n] := at.leased + at.units_left;
-				v_next[n] := at.next_at;
+				v_next[n] := greatest(p_now, at.queued_until);
+				v_opens[n] := at.next_at;
 				v_step[n] := l.per / l.max_count;
 				v_mine[n] := true;
+				v_ahead[n] := at.queued_until > p_now;
 			ELSE
 				v_ranks[n] := 0;
 			END IF;
-			v_short := v_short OR v_room[n] < v_need;
+			v_short := v_short OR v_room[n] < v_need OR v_ahead[n];
 		END IF;
 	END LOOP;
 	IF NOT v_short THEN
 		RETURN NULL;
 	END IF;
 
-	-- Everybody's first before anybody's second: one who is flooded takes nothing
-	-- from the others.
+	-- What comes at its time first; then everybody's first before anybody's second:
+	-- one who is flooded takes nothing from the others.
 	v_verdicts := array_fill(0::bigint, ARRAY[cardinality(p_masks)]);
-	FOR a IN SELECT u.mask, u.nth, u.expires
-			   FROM (SELECT p.mask, p.nth, p.expires, row_number() OVER (PARTITION BY p.person ORDER BY p.nth) AS turn
-					   FROM unnest(p_masks, p_people, p_expires) WITH ORDINALITY p(mask, person, expires, nth)) u
-			  WHERE u.mask <> 0 ORDER BY u.turn, u.nth LOOP
+	FOR a IN SELECT u.mask, u.nth, u.expires, u.attempt = 1 AS fresh
+			   FROM (SELECT p.mask, p.nth, p.expires, p.attempt, row_number() OVER (PARTITION BY p.person ORDER BY p.nth) AS turn
+					   FROM unnest(p_masks, p_people, p_expires, p_attempts) WITH ORDINALITY p(mask, person, expires, attempt, nth)) u
+			  WHERE u.mask <> 0 ORDER BY u.attempt = 1, u.turn, u.nth LOOP
 		v_stop := 0;
 		FOR i IN 1 .. n LOOP
-			IF a.mask & v_bits[i] <> 0 AND v_room[i] <= 0
+			IF v_room[i] <= 0 THEN
+				v_next[i] := greatest(v_next[i], v_opens[i]);
+			END IF;
+			IF a.mask & v_bits[i] <> 0 AND (v_room[i] <= 0 OR a.fresh AND v_ahead[i])
 			   AND (v_stop = 0 OR v_ranks[i] > v_ranks[v_stop] OR v_ranks[i] = v_ranks[v_stop] AND v_next[i] > v_next[v_stop]) THEN
 				v_stop := i;
 			END IF;
@@ -151,7 +163,7 @@ BEGIN
 	RETURN v_verdicts;
 END
 $$;
-COMMENT ON FUNCTION notif_private.shared_ask(smallint, bigint[], bigint[], timestamptz[], timestamptz) IS
+COMMENT ON FUNCTION notif_private.shared_ask(smallint, bigint[], bigint[], timestamptz[], smallint[], timestamptz) IS
 	'Which sends of a claim the shared limits stop, all that apply to one or none: verdicts as rate_verdicts() gives them, in the order of the masks, NULL if all may go. Takes nothing yet: shared_use() does, in the same transaction, for those that no other limit stops.';
 
 CREATE FUNCTION notif_private.shared_use(p_tier smallint, p_masks bigint[], p_now timestamptz) RETURNS boolean
@@ -170,7 +182,8 @@ BEGIN
 		at := notif_private.shared_look(l, p_tier, p_now);
 		IF at.leased < v_used THEN
 			-- the limit's row is locked: shared_ask() would have let no more go
-			v_take := least(v_used - at.leased + l.max_count / 100, greatest(at.units_left, v_used - at.leased));
+			v_take := least(v_used - at.leased + CASE WHEN at.queued_until > p_now THEN 0 ELSE l.max_count / 100 END,
+							greatest(at.units_left, v_used - at.leased));
 			INSERT INTO notif_private.rate_total (limit_id, seq, state, queued_until)
 			VALUES (l.id, at.total_seq + 1,
 					notif_private.rate_take(at.state, notif_private.limit_numbers(l), p_now, v_take),
@@ -195,13 +208,15 @@ DECLARE
 	total	integer;
 BEGIN
 	DELETE FROM notif_private.rate_total t
-	 WHERE t.seq < (SELECT x.seq FROM notif_private.rate_total x WHERE x.limit_id = t.limit_id ORDER BY x.seq DESC LIMIT 1);
+	 WHERE NOT EXISTS (SELECT FROM notif_private.rate_limit l WHERE l.id = t.limit_id)
+		OR t.seq < (SELECT x.seq FROM notif_private.rate_total x WHERE x.limit_id = t.limit_id ORDER BY x.seq DESC LIMIT 1);
 	GET DIAGNOSTICS total = ROW_COUNT;
 	DELETE FROM notif_private.rate_lease t
-	 WHERE t.seq < (SELECT x.seq FROM notif_private.rate_lease x WHERE x.limit_id = t.limit_id AND x.tier = t.tier ORDER BY x.seq DESC LIMIT 1);
+	 WHERE NOT EXISTS (SELECT FROM notif_private.rate_limit l WHERE l.id = t.limit_id)
+		OR t.seq < (SELECT x.seq FROM notif_private.rate_lease x WHERE x.limit_id = t.limit_id AND x.tier = t.tier ORDER BY x.seq DESC LIMIT 1);
 	GET DIAGNOSTICS n = ROW_COUNT;
 	RETURN total + n;
 END
 $$;
 COMMENT ON FUNCTION notif_private.forget_totals() IS
-	'Removes rows of shared limits that a newer one has replaced; returns how many.';
+	'Removes rows of shared limits that a newer one has replaced, or whose limit was dropped during a claim; returns how many.';

@@ -241,7 +241,8 @@ BEGIN
 		SELECT CASE WHEN v_shared <> 0 THEN notif_private.shared_ask(@TIERNO@::smallint,
 				(SELECT array_agg(a.mask & v_shared ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL),
 				(SELECT array_agg(a.recipient ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL),
-				(SELECT array_agg(a.expires_at ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL), v_now) END AS verdicts
+				(SELECT array_agg(a.expires_at ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL),
+				(SELECT array_agg(a.attempt ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL), v_now) END AS verdicts
 	),
 	wanted AS MATERIALIZED (
 		SELECT array_agg(CASE WHEN s.verdicts[a.k] <> 0 THEN 0 ELSE a.mask & ~v_shared END ORDER BY a.k) AS masks

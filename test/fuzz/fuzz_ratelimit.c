@@ -23,6 +23,39 @@ take(const uint8_t **at, const uint8_t *end, int bytes)
 	return value;
 }
 
+/* Sends one by one: what passes a layer is no more than it allows, and what is
+ * refused names one of its own. */
+static void
+each(const uint8_t *state, size_t len, const NotifRateLayer *layers, int n, int64_t now, int seed)
+{
+	uint8_t		out[NOTIF_RATE_STATE_MAX];
+	size_t		out_len;
+	NotifRateAction actions[NOTIF_RATE_LAYERS_MAX];
+	NotifRateVerdict verdicts[16];
+	uint64_t	masks[16];
+	uint32_t	passed[NOTIF_RATE_LAYERS_MAX] = {0};
+
+	for (int i = 0; i < n; i++)
+		actions[i] = (NotifRateAction) ((seed + i) % 3);
+	for (int k = 0; k < 16; k++)
+		masks[k] = (uint64_t) (seed + 1) * UINT64_C(0x9E3779B97F4A7C15) >> k;
+	if (notif_ratelimit_charge_each(state, len, layers, actions, n, now, masks, 16, out, sizeof(out),
+									&out_len, verdicts) != NOTIF_OK)
+		return;
+	for (int k = 0; k < 16; k++)
+	{
+		if (verdicts[k].layer >= n ||
+			(verdicts[k].layer >= 0 && (masks[k] >> verdicts[k].layer & 1) == 0) ||
+			(verdicts[k].layer >= 0 && actions[verdicts[k].layer] == NOTIF_RATE_DEFER) != (verdicts[k].retry_at_ms != 0))
+			__builtin_trap();
+		for (int i = 0; i < n && verdicts[k].layer < 0; i++)
+		{
+			if ((masks[k] >> i & 1) != 0 && ++passed[i] > layers[i].limit)
+				__builtin_trap();
+		}
+	}
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
@@ -49,6 +82,7 @@ LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	}
 	now = (int64_t) take(&at, end, 6);
 	wanted = (int) take(&at, end, 2);
+	each(at, (size_t) (end - at), layers, n, now, wanted);
 	if (notif_ratelimit_charge(at, (size_t) (end - at), layers, n, now, wanted, out, sizeof(out),
 							   &out_len, &granted, &layer, &retry_at) != NOTIF_OK)
 		return 0;

@@ -238,11 +238,20 @@ SELECT verdict, detail - 'next_at' #- '{limits,1,next_at}' FROM notif.explain('l
 SELECT pg_temp.later('65 min');
 CALL pg_temp.run() \gset
 SELECT :sent BETWEEN 10 AND 30 AS first;
+-- what is new goes behind what still waits, though there is room
+SELECT units_left > 200 AS room FROM notif.rate_limits WHERE scope = 'type';
+SELECT notif.publish('like', 'hal') AS fresh \gset
+CALL pg_temp.run();
+SELECT max(next_at) = (SELECT max(next_at) FROM notif_private.outcome WHERE reason = 'rate_limited:like.total') AS last, count(*)
+FROM notif_private.outcome WHERE event = :'fresh';
 SELECT pg_temp.later('20 min');
 CALL pg_temp.run() \gset
 SELECT :sent > 70 AS others;
 SELECT count(*) FROM notif_private.scheduled_standard s JOIN notif_private.type t ON t.id = s.type_id
 WHERE t.name = 'like' AND s.due_at < notif.now() + interval '3 hours';
+-- and with nothing waiting it goes at once
+SELECT notif.publish('like', 'gus') AS fresh \gset
+CALL pg_temp.run();
 SELECT count(*) AS deferred_twice FROM (SELECT delivery FROM notif_private.outcome WHERE reason = 'rate_limited:like.total'
 										GROUP BY 1 HAVING count(*) > 1) x;
 SELECT pg_temp.sound();
