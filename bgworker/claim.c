@@ -75,9 +75,10 @@ dispatcher_send(Dispatcher *d, Attempt *a, const ClaimedText *text)
 		attempt_done(d, a, "not_sent", a->withdrawn);
 		return;
 	}
-	if (event == NULL || type == NULL || type->tmpl == NULL)
+	if (event == NULL || type == NULL || type->tmpl == NULL || (event->digest && type->digest_tmpl == NULL))
 	{
-		attempt_done(d, a, "message_bad", event == NULL ? "event_unknown" : type == NULL ? "type_unknown" : type->error);
+		attempt_done(d, a, "message_bad", event == NULL ? "event_unknown" : type == NULL ? "type_unknown" :
+					 type->tmpl == NULL ? type->error : "digest_undefined");
 		return;
 	}
 	if (!lane_gate_admit(d, a, session))
@@ -101,7 +102,7 @@ dispatcher_send(Dispatcher *d, Attempt *a, const ClaimedText *text)
 	message.expires_at_s = notif_timestamp_to_unix_ms(a->expires_at - notif_clock_offset_us()) / 1000;
 	message.vars = &vars;
 	notif_buf_reset(&d->scratch);
-	status = session->ops->build(session->account, type->tmpl, &message, session->bearer,
+	status = session->ops->build(session->account, event->digest ? type->digest_tmpl : type->tmpl, &message, session->bearer,
 								 &d->scratch, &request, error, sizeof(error));
 	notif_data_free(attributes);
 	if (status == NOTIF_OK)

@@ -61,6 +61,8 @@ content_forget_types(struct Content *content)
 	{
 		if (type->tmpl != NULL)
 			type->ops->template_free(type->tmpl);
+		if (type->digest_tmpl != NULL)
+			type->ops->template_free(type->digest_tmpl);
 		hash_search(content->types, &type->id, HASH_REMOVE, NULL);
 	}
 }
@@ -154,7 +156,28 @@ load_events(struct Content *content, const pg_uuid_t *ids, int n)
 			content_out_of_memory();
 		event->loaded = true;
 		event->time_s = notif_timestamp_to_unix_ms(notif_spi_timestamptz(&rows, i, 4, NULL)) / 1000;
+		event->digest = notif_spi_bool(&rows, i, 5, NULL);
 	}
+}
+
+/*
+ * Compiles title, body and options, which are at col of row 0 and after it; NULL if
+ * they do not, or if there are none.
+ */
+static NotifMessageTemplate *
+load_template(const NotifProviderOps *ops, const NotifRows *rows, int col)
+{
+	NotifMessageTemplate *tmpl = NULL;
+	char	   *title = notif_spi_text(rows, 0, col, CurrentMemoryContext);
+	NotifStatus status;
+
+	if (title == NULL)
+		return NULL;
+	status = ops->template_new(title, notif_spi_text(rows, 0, col + 1, CurrentMemoryContext),
+							   notif_spi_text(rows, 0, col + 2, CurrentMemoryContext), &tmpl, NULL, 0);
+	if (status == NOTIF_ENOMEM)
+		content_out_of_memory();
+	return status == NOTIF_OK ? tmpl : NULL;
 }
 
 static void
@@ -168,7 +191,6 @@ load_type(struct Content *content, const NotifProviderOps *ops, int32 id)
 	NotifRows	rows;
 	TypeContent fresh = {.id = id,.ops = ops};
 	TypeContent *type;
-	NotifStatus status;
 	char	   *name;
 
 	rows = notif_spi_run(&read, &arg, NULL, 1);
@@ -180,17 +202,10 @@ load_type(struct Content *content, const NotifProviderOps *ops, int32 id)
 		strlcpy(fresh.name, name, sizeof(fresh.name));
 		fresh.hold = notif_spi_bool(&rows, 0, 5, NULL);
 		fresh.ordered = notif_spi_bool(&rows, 0, 6, NULL);
-		status = ops->template_new(notif_spi_text(&rows, 0, 2, CurrentMemoryContext),
-								   notif_spi_text(&rows, 0, 3, CurrentMemoryContext),
-								   notif_spi_text(&rows, 0, 4, CurrentMemoryContext),
-								   &fresh.tmpl, NULL, 0);
-		if (status == NOTIF_ENOMEM)
-			content_out_of_memory();
-		if (status != NOTIF_OK)
-		{
-			fresh.tmpl = NULL;
+		fresh.tmpl = load_template(ops, &rows, 2);
+		if (fresh.tmpl == NULL)
 			strlcpy(fresh.error, "template_invalid", sizeof(fresh.error));
-		}
+		fresh.digest_tmpl = load_template(ops, &rows, 7);
 	}
 	type = hash_search(content->types, &id, HASH_ENTER, NULL);
 	*type = fresh;

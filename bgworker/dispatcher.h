@@ -327,6 +327,7 @@ typedef struct EventContent
 	NotifData  *data;
 	char	   *collapse_key;	/* malloc'd or NULL */
 	int64		time_s;
+	bool		digest;			/* told by its type's digest_tmpl */
 } EventContent;
 
 typedef struct TypeContent
@@ -336,6 +337,7 @@ typedef struct TypeContent
 	bool		hold;
 	bool		ordered;
 	NotifMessageTemplate *tmpl; /* NULL: does not compile, see error */
+	NotifMessageTemplate *digest_tmpl;	/* NULL: it tells no digests, or as above */
 	const NotifProviderOps *ops;
 	char		error[NOTIF_REASON_MAX];
 } TypeContent;

@@ -5,8 +5,9 @@
  * All state is in the ledger (sql/52-route.tier.sql); what is kept here is the
  * list of expansions that are not finished.  They and the window of events are
  * served round robin, one bounded transaction each, so that no event delays
- * another of its tier by more than one chunk.  Commits are asynchronous: what a
- * crash takes, rows and cursor together, is done again with the same ids.
+ * another of its tier by more than one chunk.  Digests that are due (digest.c) get
+ * every second step at most.  Commits are asynchronous: what a crash takes, rows and
+ * cursor together, is done again with the same ids.
  */
 #include "postgres.h"
 
@@ -15,6 +16,7 @@
 
 #include "../src/fault.h"
 #include "../src/settings.h"
+#include "digest.h"
 #include "router.h"
 
 struct Router
@@ -28,6 +30,8 @@ struct Router
 	bool		stepping;		/* a step has begun and not committed */
 	bool		expanding;		/* what the latest step was about */
 	int			failures[2];	/* ERRORs in a row, of the window's and expansions' steps */
+	Digests    *digests;		/* NULL: the tier has none */
+	bool		told;			/* the latest step was about them */
 	NotifStmt	route;
 	NotifStmt	expand;
 	NotifStmt	list;
@@ -200,6 +204,18 @@ router_turn(NotifWorker *worker, Router *router, const RouterDirect *direct)
 		router->paused = false;
 		pg_atomic_exchange_u32(&worker->slot->deaf, 0);
 	}
+	if (router->digests != NULL && digests_due(router->digests, worker->woken) && !router->told)
+	{
+		int			closed;
+
+		router->told = true;
+		if (!digests_step(worker, router->digests, &closed))
+			return NOTIF_IDLE;
+		if (closed > 0)
+			router->window_empty = false;
+		return 0;
+	}
+	router->told = false;
 	if (router->expansions == NIL || router->window_next)
 	{
 		router->window_next = false;
@@ -217,9 +233,13 @@ router_turn(NotifWorker *worker, Router *router, const RouterDirect *direct)
 	if (worker->kind == NOTIF_WORKER_ROUTER)
 		notif_worker_gauge(worker, NOTIF_COUNT_BACKLOG, list_length(router->expansions));
 	/* resume wakes us */
-	if (router->window_empty && (router->expansions == NIL || router->paused))
+	if (!router->window_empty || (router->expansions != NIL && !router->paused))
+		return 0;
+	if (router->digests == NULL)
 		return NOTIF_IDLE;
-	return 0;
+	/* what this step has gathered counts as well */
+	(void) digests_due(router->digests, false);
+	return digests_wait(router->digests);
 }
 
 bool
@@ -245,6 +265,8 @@ router_recover(NotifWorker *worker, void *arg)
 	/* the call that said otherwise may be lost */
 	router->paused = false;
 	pg_atomic_exchange_u32(&worker->slot->deaf, 0);
+	if (router->digests != NULL)
+		digests_recover(router->digests);
 }
 
 Router *
@@ -267,6 +289,9 @@ router_new(NotifWorker *worker)
 	router->expand.argtypes[2] = BOOLOID;
 	router->list.sql = psprintf("SELECT * FROM notif_private.worker_expansions_%s()", tier);
 	MemoryContextSwitchTo(old);
+	/* what is critical does not wait */
+	if (worker->tier != NOTIF_TIER_CRITICAL)
+		router->digests = digests_new(worker);
 	return router;
 }
 

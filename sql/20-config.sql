@@ -29,6 +29,9 @@ CREATE TABLE notif_private.category (
 	default_enabled boolean NOT NULL DEFAULT true,	-- for people who have no preference
 	mandatory	boolean NOT NULL DEFAULT false,
 	quiet_hours	text NOT NULL DEFAULT 'respect' CHECK (quiet_hours IN ('respect', 'bypass')),
+	-- The type of its hourly, daily and weekly digests; NULL: people may not choose them.
+	digest_type	integer,
+	digest_items smallint,
 	CHECK (default_enabled OR NOT mandatory)
 );
 
@@ -47,6 +50,7 @@ CREATE TABLE notif_private.type (
 	enabled		boolean NOT NULL DEFAULT true,
 	dedup_window interval,		-- NULL: the same may come again at once
 	limits		bigint NOT NULL DEFAULT 0,	-- bits of the rate limits that apply: compile_limits()
+	batches		boolean NOT NULL DEFAULT false,		-- it has a row in type_digest
 	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 

@@ -10,7 +10,7 @@ CREATE TABLE notif_private.preference (
 	recipient_id bigint NOT NULL,
 	channel		text NOT NULL,		-- '': every channel
 	category	integer NOT NULL,	-- its number, never used again; 0: every category
-	frequency	text NOT NULL CHECK (frequency IN ('realtime', 'off')),
+	frequency	text NOT NULL CHECK (frequency IN ('realtime', 'hourly', 'daily', 'weekly', 'off')),
 	turn		integer NOT NULL,
 	changed_at	timestamptz NOT NULL,
 	-- channel '' and category 0 is the switch for everything, apart from the others
@@ -32,7 +32,8 @@ CREATE TABLE notif_private.profile (
 	switched_off boolean NOT NULL DEFAULT false,
 	-- Element 1 + number of a category, or element 1 for those that have none: per
 	-- channel, in the order of channel_bit(), a bit that says off and, 8 above it,
-	-- one that says on.  Neither: the category's default.  NULL: no preference.
+	-- one that says on.  Neither: the category's default.  From bit 16 on, two bits per
+	-- channel: frequency_bits().  NULL: no preference.
 	choices		integer[],
 	muted		text[],				-- 'source:x', 'thread:y'; NULL: none
 	muted_until	timestamptz[],		-- of each
@@ -63,7 +64,8 @@ BEGIN
 		 WHERE p.recipient_id = profile_of.recipient AND NOT (p.channel = '' AND p.category = 0)
 	),
 	word AS MATERIALIZED (
-		SELECT k.category, bit_or(notif_private.channel_bit(ch.name) * CASE x.frequency WHEN 'off' THEN 1 ELSE 256 END) AS bits
+		SELECT k.category, bit_or(notif_private.channel_bit(ch.name) * CASE x.frequency WHEN 'off' THEN 1 ELSE 256 END
+										  | CASE WHEN ch.name <> 'inbox' THEN notif_private.frequency_bits(ch.name, x.frequency) ELSE 0 END) AS bits
 		  FROM (SELECT s.category FROM said s UNION SELECT 0) k
 		 CROSS JOIN unnest(ARRAY['push', 'inbox', 'webpush', 'email', 'sms', 'voice', 'chat', 'webhook']) ch(name)
 		 CROSS JOIN LATERAL (

@@ -5,8 +5,9 @@
 -- tables that pg_dump carries whole and pg_restore accepts.  Each partition gets
 -- its own keys before it is attached; 40-partitions.sql says which.
 
--- kind 0 is a publish; 1 is a command (redeliver) that rides in the same log, so
--- that the router reads it by the same snapshot windows.
+-- kind 0 is a publish or a digest; others are commands that ride in the same log, so
+-- that the router reads them by the same snapshot windows: 1 redelivers, 3 folds a
+-- delivery into a digest, 4 looks at a recipient's open digests at once.
 CREATE TABLE notif_private.event (
 	id			uuid NOT NULL,
 	tier		smallint NOT NULL,
@@ -26,7 +27,8 @@ CREATE TABLE notif_private.event (
 	published_by name NOT NULL DEFAULT SESSION_USER,
 	created_at	timestamptz NOT NULL,
 	campaign_id	integer,
-	parent		uuid			-- the event that it was made of; NULL: it was published
+	parent		uuid,			-- the event that it was made of; NULL: it was published
+	digest		boolean			-- NULL: no digest; whether the type's digest templates tell it
 ) PARTITION BY RANGE (id);
 
 -- The verdict of every attempt; unique by (delivery, attempt) in its partition.

@@ -37,6 +37,7 @@ DECLARE
 	v_inc		constant smallint := notif_private.current_incarnation();
 	v_twice		boolean[];	-- of each pair of event and recipient, as duplicates() counts them
 	v_before	integer[];
+	v_gathered	notif_private.gathered[];
 BEGIN
 	IF cardinality(p_events) > 1 THEN
 		SELECT x.id INTO v_first FROM unnest(p_events) x(id) ORDER BY x.id LIMIT 1;
@@ -49,17 +50,18 @@ BEGIN
 	WITH pair AS MATERIALIZED (
 		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ev.subject, ev.campaign_id AS campaign, ty.retention,
 			   coalesce(ep.lane = ANY (p_direct) AND NOT ty.ordered, false) AS at_once, ty.push, ty.inbox AND NOT pr.inbox_off AS inbox,
-			   a.recipient, rc.active, pr.stop, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
+			   a.recipient, rc.active, pr.stop, dg.pace, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
 			   row_number() OVER () AS n
 		  FROM unnest(p_events) WITH ORDINALITY i(id, nth)
 		 CROSS JOIN LATERAL (
 			SELECT e.id, e.type_id, e.recipients, e.channels, e.expires_at, hashtextextended(e.collapse_key, 0) AS collapse,
-				   e.source, e.thread, CASE WHEN e.source IS NOT NULL OR e.thread IS NOT NULL THEN notif_private.subject_of(e.source, e.thread) END AS subject, e.campaign_id
+				   e.source, e.thread, CASE WHEN e.source IS NOT NULL OR e.thread IS NOT NULL THEN notif_private.subject_of(e.source, e.thread) END AS subject, e.campaign_id,
+				   e.digest
 			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
 				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, t.ordered, c.retention, c.number,
-				   c.default_enabled, c.mandatory
+				   c.default_enabled, c.mandatory, t.batches, c.digest_type
 			  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 			 WHERE t.id = ev.type_id OFFSET 0) ty
 		 CROSS JOIN LATERAL unnest(coalesce(p_recipients, ev.recipients)) WITH ORDINALITY a(recipient, place)
@@ -84,12 +86,19 @@ BEGIN
 			  FROM (SELECT v_twice IS NOT NULL AND v_twice[v_before[i.nth] + a.place] AS twice, NOT ty.mandatory
 						   AND (coalesce(pf.choice, 0) & 2 <> 0 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & 512 <> 0))
 						   AS inbox_off) o OFFSET 0) pr
+		 -- What is gathered for a digest instead of sent, and how (51-digest); what is one is not.
+		 CROSS JOIN LATERAL (
+			SELECT CASE WHEN @TIERNO@ = 0 OR (NOT ty.batches AND coalesce(pf.choice, 0) & 196608 = 0) THEN NULL
+						WHEN pr.stop IS NOT NULL OR NOT ty.push OR ty.mandatory OR ev.digest IS NOT NULL OR rc.active IS NOT TRUE THEN NULL
+						WHEN ty.digest_type IS NOT NULL AND pf.choice & 196608 <> 0
+							 THEN (ARRAY['hourly', 'daily', 'weekly'])[(pf.choice & 196608) >> 16]
+						WHEN ty.batches THEN 'window' END AS pace) dg
 		  LEFT JOIN LATERAL (
 			SELECT p.id AS endpoint, row_number() OVER () AS nth,
 				   (SELECT app.route_id FROM notif_private.app WHERE app.id = p.app_id) AS lane
 			  FROM notif_private.endpoint p
 			 WHERE p.recipient_id = a.recipient AND p.state = 'active' AND ty.push AND rc.active
-			   AND pr.stop IS NULL OFFSET 0) ep ON true
+			   AND pr.stop IS NULL AND dg.pace IS NULL OFFSET 0) ep ON true
 	),
 	inboxed AS (
 		INSERT INTO notif_private.inbox (id, recipient, event, type_id)
@@ -116,7 +125,7 @@ BEGIN
 					WHEN p.stop IS NOT NULL THEN p.stop
 					WHEN p.endpoint IS NULL THEN 'no_endpoint' ELSE 'no_route' END,
 			   p.event, p.type_id, p.recipient, p.endpoint, 0, p_ord + p.n, p.expires_at, v_now
-		  FROM pair p WHERE p.lane IS NULL AND (p.push OR p.active IS NOT TRUE OR p.stop IS NOT NULL)
+		  FROM pair p WHERE p.lane IS NULL AND p.pace IS NULL AND (p.push OR p.active IS NOT TRUE OR p.stop IS NOT NULL)
 		RETURNING state
 	),
 	told AS (
@@ -130,12 +139,17 @@ BEGIN
 		 CROSS JOIN LATERAL (VALUES ('expanded'::notif_private.tally_state),
 									(t.state::text::notif_private.tally_state)) s(state)
 	)
-	SELECT (SELECT count(*) FROM queued), array_agg(x.attempt ORDER BY x.n), array_agg(x.lane ORDER BY x.n)
-	  INTO attempts, direct, lanes
+	SELECT (SELECT count(*) FROM queued), array_agg(x.attempt ORDER BY x.n), array_agg(x.lane ORDER BY x.n),
+		   (SELECT array_agg((p.event, p.recipient, p.pace, p_ord + p.n)::notif_private.gathered ORDER BY p.n)
+			  FROM pair p WHERE p.pace IS NOT NULL)
+	  INTO attempts, direct, lanes, v_gathered
 	  FROM (SELECT p.n, p.lane,
 				   (notif_private.delivery_id(p.event, p.endpoint), 1, 0, p_ord + p.n, p.event, p.type_id, p.recipient,
 					p.endpoint, p.expires_at, false, p.collapse, p.subject, p.campaign, NULL)::notif_private.attempt AS attempt
 			  FROM pair p WHERE p.at_once) x;
+	IF v_gathered IS NOT NULL THEN
+		PERFORM notif_private.merge_@TIER@(p_turn, v_gathered);
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION notif_private.fanout_@TIER@(bigint, bigint, uuid[], bigint[], integer[]) IS

@@ -103,6 +103,9 @@ BEGIN
 			attempts := attempts + notif_private.redo_@TIER@(p_turn, base + 8388608 + nth, redo);
 		END LOOP;
 	END IF;
+	IF 3 = ANY (p_kinds) OR 4 = ANY (p_kinds) THEN
+		PERFORM notif_private.command_digests_@TIER@(base + 12582912, p_ids, p_kinds);
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION notif_private.spread_@TIER@(bigint, uuid[], smallint[], integer[], integer[], integer[]) IS

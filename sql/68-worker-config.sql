@@ -1,18 +1,26 @@
 -- What dispatchers read of the configuration, once, until it changes.
 
 CREATE FUNCTION notif_private.worker_type(p_type integer, OUT name text, OUT title text, OUT body text, OUT push text,
-										  OUT hold boolean, OUT ordered boolean)
+										  OUT hold boolean, OUT ordered boolean, OUT digest_title text, OUT digest_body text,
+										  OUT digest_push text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	SELECT t.name, t.title, t.body, t.push::text, c.on_unknown = 'hold', t.ordered
-	  INTO name, title, body, push, hold, ordered
-	  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category WHERE t.id = p_type;
+	SELECT t.name, t.title, t.body, t.push::text, c.on_unknown = 'hold', t.ordered,
+		   CASE WHEN d.type_id IS NOT NULL THEN d.title WHEN x.of_category THEN t.title END,
+		   CASE WHEN d.type_id IS NOT NULL THEN d.body WHEN x.of_category THEN t.body END,
+		   CASE WHEN d.type_id IS NOT NULL OR x.of_category THEN notif_private.digest_push(coalesce(d.push, t.push))::text END
+	  INTO name, title, body, push, hold, ordered, digest_title, digest_body, digest_push
+	  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
+	  LEFT JOIN notif_private.type_digest d ON d.type_id = t.id
+	 CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM notif_private.category o WHERE o.digest_type = t.id) AS of_category) x
+	 WHERE t.id = p_type;
 END
 $$;
-COMMENT ON FUNCTION notif_private.worker_type(integer) IS 'A type as the dispatcher renders it.';
+COMMENT ON FUNCTION notif_private.worker_type(integer) IS
+	'A type as the dispatcher renders it; digest_*: its digests, NULL if it tells none.';
 
 CREATE FUNCTION notif_private.worker_events(p_events uuid[])
-	RETURNS TABLE (id uuid, data text, collapse_key text, created_at timestamptz)
+	RETURNS TABLE (id uuid, data text, collapse_key text, created_at timestamptz, digest boolean)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off AS $$
 DECLARE
@@ -25,9 +33,9 @@ BEGIN
 		SELECT x.id INTO v_last FROM unnest(p_events) x(id) ORDER BY x.id DESC LIMIT 1;
 	END IF;
 	RETURN QUERY
-		SELECT e.id, e.data::text, e.collapse_key, e.created_at
+		SELECT e.id, e.data::text, e.collapse_key, e.created_at, coalesce(e.digest, false)
 		  FROM unnest(p_events) i(id)
-		 CROSS JOIN LATERAL (SELECT e.id, e.data, e.collapse_key, e.created_at
+		 CROSS JOIN LATERAL (SELECT e.id, e.data, e.collapse_key, e.created_at, e.digest
 							   FROM notif_private.event e
 							  WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) e;
 END

@@ -278,7 +278,7 @@ $$;
 COMMENT ON FUNCTION notif.define_type(text, text, text, text, text, text[], jsonb, interval, boolean, boolean, interval) IS
 $$Defines or redefines a type of event: what publish names.
 tier: 'critical' (one-time codes, alarms), 'standard' or 'bulk' (campaigns); each has queues and workers of its own.
-title, body: templates; {name} and {a.b} read the event's data, {recipient.ref}, {recipient.locale} and {recipient.x} the recipient, {notif.event}, {notif.type} and {notif.timestamp} the event.
+title, body: templates; {name}, {a.b} and, of arrays, {a.0.b} read the event's data, {recipient.ref}, {recipient.locale} and {recipient.x} the recipient, {notif.event}, {notif.type} and {notif.timestamp} the event.
 channels: 'push' and 'inbox'. push: options of the push message, see docs/reference.md.
 ttl: from 1 second to 28 days; what is not delivered by then expires. enabled: false refuses publishing, see notif.disable_type.
 ordered: true lets an endpoint have one message of its tier in the air at a time, in the order of publishing, also behind one that waits for its retry; false lets each go when it can. Default true, in the critical tier false. Behind what a rate limit defers only that waits which the limit applies to.

@@ -58,6 +58,7 @@ BEGIN
 			  WHERE o.recipient_id = write_preference.recipient), notif.now())
 	ON CONFLICT ON CONSTRAINT preference_pkey DO NOTHING;
 	PERFORM notif_private.compile_profile(write_preference.recipient);
+	PERFORM notif_private.regard_digests(write_preference.recipient);
 	IF write_preference.frequency = 'off' THEN
 		PERFORM notif_private.hold_unsent(write_preference.recipient);
 	END IF;
@@ -101,12 +102,25 @@ BEGIN
 			DETAIL = 'Nothing would be set.',
 			HINT = 'Pass enabled => true or false; notif.reset_preference goes back to the default.';
 	END IF;
-	IF often NOT IN ('realtime', 'off') THEN
-		RAISE EXCEPTION USING
-			ERRCODE = CASE WHEN often IN ('hourly', 'daily', 'weekly') THEN '0A000' ELSE '22023' END,
-			MESSAGE = format('frequency %L is not supported', left(often, 80)),
-			DETAIL = 'hourly, daily and weekly need the digest, which this version does not have.',
-			HINT = 'Use ''realtime'' or ''off''.';
+	IF often NOT IN ('realtime', 'hourly', 'daily', 'weekly', 'off') THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('invalid frequency: %L', left(often, 80)),
+			DETAIL = 'frequency says how often somebody is told, at most.',
+			HINT = 'Use ''realtime'', ''hourly'', ''daily'', ''weekly'' or ''off''.';
+	END IF;
+	IF often IN ('hourly', 'daily', 'weekly') AND way = 'inbox' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('frequency %L is not for the inbox', often),
+			DETAIL = 'The inbox is filled at once, whatever waits for a digest.',
+			HINT = 'Use ''realtime'' or ''off'', or the channel push.';
+	END IF;
+	IF often IN ('hourly', 'daily', 'weekly') AND its.number <> 0 AND (its.mandatory OR its.digest_type IS NULL) THEN
+		RAISE EXCEPTION USING ERRCODE = '55000',
+			MESSAGE = format('category %L has no digests', its.name),
+			DETAIL = CASE WHEN its.mandatory THEN 'It is mandatory: what is in it is told at once.'
+						  ELSE 'No type is defined that tells them.' END,
+			HINT = CASE WHEN its.mandatory THEN 'notif.define_category(..., mandatory => false) lets people choose.'
+						ELSE 'notif.define_frequencies lets people choose.' END;
 	END IF;
 	IF set_preference.enabled <> (often <> 'off') THEN
 		RAISE EXCEPTION USING ERRCODE = '22023',
@@ -126,9 +140,9 @@ $$;
 COMMENT ON FUNCTION notif.set_preference(text, text, text, boolean, text) IS
 $$Says whether a recipient wants to be told over a channel about a category. It holds for what it covers until a later call covers that, also for what has been published already and is not sent.
 channel: 'push' or 'inbox'; NULL: every channel. category: NULL: every category, also those defined later. One of them must be given.
-enabled: true or false; or frequency: 'realtime' or 'off'. 'hourly', 'daily' and 'weekly' need the digest of a later version and are refused.
+enabled: true or false; or frequency: 'realtime', 'off', or 'hourly', 'daily' or 'weekly', which gathers what would be pushed and tells it as one, see notif.set_digest_time, for categories with notif.define_frequencies (those without are told at once). Nothing of the critical tier is gathered. What waits for a digest is told at once when the frequency becomes 'realtime', and not at all when it becomes 'off'.
 A mandatory category is delivered whatever is set for its channel. What is off for push is still put into the inbox, unless inbox is off as well.
-Errors: 42704 unknown recipient or category, 22023 bad value, 0A000 channel or frequency not supported, 55000 the category is mandatory.
+Errors: 42704 unknown recipient or category, 22023 bad value, 0A000 channel not supported, 55000 the category is mandatory or has no digests.
 Example: SELECT notif.set_preference('customer-17', 'push', 'marketing', enabled => false);$$;
 
 CREATE FUNCTION notif.reset_preference(recipient text, channel text DEFAULT NULL, category text DEFAULT NULL)
@@ -147,6 +161,7 @@ BEGIN
 	GET DIAGNOSTICS n = ROW_COUNT;
 	IF n > 0 THEN
 		PERFORM notif_private.compile_profile(who);
+		PERFORM notif_private.regard_digests(who);
 		-- the default may be off
 		PERFORM notif_private.hold_unsent(who);
 	END IF;
@@ -161,26 +176,29 @@ Example: SELECT notif.reset_preference('customer-17', 'push', 'marketing');$$;
 
 -- From the sources, not from the profile: notif.explain compares the two.
 CREATE FUNCTION notif_private.preferences_of(recipient bigint)
-	RETURNS TABLE (channel text, category text, enabled boolean, origin text, changed_at timestamptz)
+	RETURNS TABLE (channel text, category text, enabled boolean, frequency text, origin text, changed_at timestamptz)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
 	RETURN QUERY
-	SELECT ch.name, c.name, x.enabled, x.origin, x.changed_at
+	SELECT ch.name, c.name, x.enabled,
+		   -- where there are no digests everything is told at once
+		   CASE WHEN NOT x.enabled THEN 'off' WHEN ch.name = 'inbox' OR c.digest_type IS NULL THEN 'realtime' ELSE x.frequency END,
+		   x.origin, x.changed_at
 	  FROM notif_private.category c
 	 CROSS JOIN unnest(ARRAY['push', 'inbox']) WITH ORDINALITY ch(name, place)
 	 CROSS JOIN LATERAL (
 		-- the first that says something
-		SELECT true AS enabled, 'mandatory' AS origin, NULL::timestamptz AS changed_at, 1 AS rank, 0 AS turn WHERE c.mandatory
+		SELECT true AS enabled, 'realtime' AS frequency, 'mandatory' AS origin, NULL::timestamptz AS changed_at, 1 AS rank, 0 AS turn WHERE c.mandatory
 		UNION ALL
-		SELECT p.frequency <> 'off',
+		SELECT p.frequency <> 'off', p.frequency,
 			   CASE WHEN p.channel = '' THEN 'category' WHEN p.category = 0 THEN 'channel' ELSE 'channel and category' END,
 			   p.changed_at, CASE WHEN p.channel <> '' AND p.category <> 0 THEN 2 ELSE 3 END, p.turn
 		  FROM notif_private.preference p
 		 WHERE p.recipient_id = preferences_of.recipient AND p.channel IN ('', ch.name) AND p.category IN (0, c.number)
 		   AND NOT (p.channel = '' AND p.category = 0)
 		UNION ALL
-		SELECT c.default_enabled, 'default', NULL, 4, 0
+		SELECT c.default_enabled, 'realtime', 'default', NULL, 4, 0
 		 ORDER BY rank, turn DESC LIMIT 1) x
 	 ORDER BY c.name, ch.place;
 END
@@ -199,7 +217,7 @@ BEGIN
 	SELECT p.changed_at INTO off_at FROM notif_private.preference p
 	 WHERE p.recipient_id = who AND p.channel = '' AND p.category = 0;
 	RETURN QUERY
-	SELECT o.channel, o.category, o.enabled AND NOT o.off, CASE WHEN o.enabled AND NOT o.off THEN 'realtime' ELSE 'off' END,
+	SELECT o.channel, o.category, o.enabled AND NOT o.off, CASE WHEN o.off THEN 'off' ELSE o.frequency END,
 		   CASE WHEN o.off THEN 'switched off' ELSE o.origin END, CASE WHEN o.off THEN off_at ELSE o.changed_at END
 	  FROM (SELECT x.*, off_at IS NOT NULL AND x.channel <> 'inbox' AND x.origin <> 'mandatory' AS off
 			  FROM notif_private.preferences_of(who) x) o;

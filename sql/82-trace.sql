@@ -108,6 +108,9 @@ BEGIN
 		JOIN notif_private.event c ON c.id = i.event AND c.kind = 1
 		WHERE o.terminal
 		UNION ALL
+		SELECT 3, g.at, g.step, g.recipient, NULL, NULL, NULL, g.state, g.reason, g.detail
+		FROM notif_private.trace_digests(trace.event) g
+		UNION ALL
 		SELECT 4, c.at, 'cancelled', NULL, NULL, NULL, NULL, NULL, NULL, jsonb_build_object('by', c.by)
 		FROM notif_private.cancellation c
 		WHERE c.event = trace.event
@@ -133,7 +136,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif.trace(uuid, text) IS
-$$The whole life of an event in order: published, inbox (one row per item), outcome (one per attempt), redelivered, cancelled, read, and last what is not decided yet: queued, scheduled, in flight. Times are those of notif.now(); what waits in a queue has none.
+$$The whole life of an event in order: published, inbox (one row per item), outcome (one per attempt), redelivered, digest (that it has become part of), digest of (its items, if it is one), cancelled, read, and last what is not decided yet: queued, scheduled, in flight. Times are those of notif.now(); what waits in a queue has none.
 only_recipient: only what concerns this recipient; useful for events with a large audience.
 Errors: 42704 unknown event or recipient.
 Example: SELECT at, step, recipient, state, reason FROM notif.trace('01890a5d-ac96-774b-bcce-b302099a8057');$$;

@@ -212,6 +212,7 @@ BEGIN
 	SELECT x.gate, x.verdict, x.detail, x.agrees
 	  FROM notif_private.explain_profile(its, who, ev.source, ev.thread, wanted) x;
 	IF 'push' = ANY (wanted) THEN
+		RETURN QUERY SELECT x.* FROM notif_private.explain_digest(its, ev, who) x;
 		RETURN QUERY SELECT x.gate, x.verdict, x.detail, NULL::boolean FROM notif_private.explain_sending(its, who, ev.campaign_id) x;
 	END IF;
 	IF ev.id IS NOT NULL THEN
@@ -262,7 +263,7 @@ END
 $$;
 COMMENT ON FUNCTION notif.explain(uuid, text) IS
 $$Why a recipient is told about an event, or is not: every gate in order, and what became of it.
-verdict: 'pass', or what the gate does, like 'suppressed:preference', 'deferred:rate_limited:hour', 'waits' (paused) or 'not addressed'; that of the last rows, 'outcome', is what has happened. The gates are judged as of now.
+verdict: 'pass', or what the gate does, like 'suppressed:preference', 'merged:digest:daily', 'deferred:rate_limited:hour', 'waits' (paused) or 'not addressed'; that of the last rows, 'outcome', is what has happened. The gates are judged as of now.
 detail: the values that it is judged by, from the rows that people and administrators have written. agrees: whether the compiled profile, which fanout and claim look at, comes to the same; NULL where it is not used. It is never false.
 Errors: 42704 unknown event or recipient.
 Example: SELECT step, gate, verdict, detail FROM notif.explain('01890a5d-ac96-774b-bcce-b302099a8057'::uuid, 'customer-17');$$;

@@ -89,6 +89,14 @@ BEGIN
 			 ELSE format('%s s in %s', extract(epoch FROM notif.now() - since)::bigint, word) END,
 		CASE WHEN since IS NOT NULL THEN 'See notif.queue and notif.workers; paused tiers and parked routes lag by intention.' END;
 
+	SELECT count(*), min(d.check_at),
+		   count(*) FILTER (WHERE d.check_at < notif.now() - interval '1 minute'
+							AND NOT notif_private.is_paused('tier', (ARRAY['critical', 'standard', 'bulk'])[d.tier + 1]))
+	INTO n, since, m FROM notif_private.digest d;
+	RETURN QUERY SELECT 'digests', m = 0,
+		CASE WHEN n = 0 THEN 'none open' ELSE format('%s open, the next is due at %s', n, since) END,
+		CASE WHEN m > 0 THEN format('%s are over a minute late. Their router tells them: see notif.workers, and notif.digests for what waits.', m) END;
+
 	SELECT coalesce(sum(t.n) FILTER (WHERE t.state = 'expired'), 0),
 		   coalesce(sum(t.n) FILTER (WHERE t.state NOT IN ('expanded', 'open', 'in_flight')), 0)
 	INTO n, m FROM notif_private.tally t;
@@ -114,5 +122,5 @@ END
 $$;
 COMMENT ON FUNCTION notif.health() IS
 $$Checks that notif does its work, one row each; ok = false comes with a hint.
-preload, workers, dispatch, instance (restored or copied?), partitions (two days ahead), switches (anything paused), providers (breakers that are open, routes parked for want of working credentials), routes (applications without one), quarantine, lag (what waits for over a minute), expired (over 1% of all deliveries), publications (of logical replication that hold notif's tables), ledger (do the counts add up).
+preload, workers, dispatch, instance (restored or copied?), partitions (two days ahead), switches (anything paused), providers (breakers that are open, routes parked for want of working credentials), routes (applications without one), quarantine, lag (what waits for over a minute), digests (what is gathered, is it told in time), expired (over 1% of all deliveries), publications (of logical replication that hold notif's tables), ledger (do the counts add up).
 Example: SELECT * FROM notif.health() WHERE NOT ok;$$;

@@ -198,6 +198,9 @@ BEGIN
 							router.s_from, router.s_to, router.xid, router.id;
 	END IF;
 	RETURN held
+		-- what is gathered is told with its data
+		OR EXISTS (SELECT FROM notif_private.digest d JOIN notif_private.digest_item i ON i.digest = d.id
+					WHERE d.tier = @TIERNO@ AND i.event < p_before)
 		OR EXISTS (SELECT FROM (SELECT DISTINCT ON (c.key) c.key, c.xid, c.done FROM notif_private.cursor_@TIER@ c
 								 WHERE c.role = 1 ORDER BY c.key, c.seq DESC) x WHERE NOT x.done AND x.key < p_before)
 		OR EXISTS (SELECT FROM notif_private.flight_@TIER@ f CROSS JOIN LATERAL unnest(f.attempts) a

@@ -97,7 +97,7 @@ DECLARE
 	n			integer;
 BEGIN
 	did := false;
-	FOR step IN coalesce(p_step, 1) .. coalesce(p_step, 11) LOOP
+	FOR step IN coalesce(p_step, 1) .. coalesce(p_step, 12) LOOP
 		-- Until a restored installation is confirmed its queues are evidence: only
 		-- partitions are made for what is published meanwhile.
 		EXIT WHEN step > 1 AND EXISTS (SELECT FROM notif_private.instance i
@@ -123,6 +123,7 @@ BEGIN
 		WHEN 11 THEN
 			SELECT x.parent, x.child INTO detach_parent, detach_child
 			  FROM notif_private.expire_partition(p_retention, clock_timestamp()) x;
+		WHEN 12 THEN one := notif_private.forget_digests(notif.now() - greatest(p_retention, interval '90 days')) > 0;
 		END CASE;
 		did := did OR one;
 	END LOOP;
@@ -130,7 +131,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_upkeep(interval, integer) IS
-	'Upkeep, one step (1 to 11) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys, old rows of shared limits and of duplicates, and blocks that are over removed, retention. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
+	'Upkeep, one step (1 to 12) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys, old rows of shared limits and of duplicates, and blocks that are over removed, retention, digests of long ago. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
 
 CREATE FUNCTION notif_private.worker_drop_shell(p_child text) RETURNS boolean
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$

@@ -63,7 +63,7 @@ DECLARE
 	publisher	constant text[] := ARRAY[
 		'publish', 'preview', 'cancel', 'now', 'upsert_recipient', 'activate_recipient', 'deactivate_recipient', 'register_device',
 		'unregister_device', 'subscribe', 'subscribe_many', 'unsubscribe', 'set_preference', 'reset_preference',
-		'preferences', 'switch_off', 'switch_on', 'mute', 'unmute', 'mutes', 'set_quiet_hours', 'quiet_hours', 'inbox', 'unread_count', 'mark_read', 'mark_all_read'];
+		'preferences', 'switch_off', 'switch_on', 'mute', 'unmute', 'mutes', 'set_quiet_hours', 'quiet_hours', 'set_digest_time', 'digest_time', 'inbox', 'unread_count', 'mark_read', 'mark_all_read'];
 	reader		constant text[] := ARRAY['now', 'trace', 'trace_correlation', 'explain', 'health', 'audit'];
 	-- A view's functions are called with the rights of whoever reads the view.
 	of_views	constant text[] := ARRAY['workers_here', 'lanes_here', 'breakers_here', 'pacers_here', 'totals_here'];

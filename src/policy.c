@@ -22,6 +22,7 @@ PG_FUNCTION_INFO_V1(notif_check_type);
 PG_FUNCTION_INFO_V1(notif_check_provider);
 PG_FUNCTION_INFO_V1(notif_token_valid);
 PG_FUNCTION_INFO_V1(notif_render_text);
+PG_FUNCTION_INFO_V1(notif_message_fits);
 
 static const NotifProviderOps *
 provider_ops(const char *kind)
@@ -181,4 +182,52 @@ notif_render_text(PG_FUNCTION_ARGS)
 	if (result == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(result);
+}
+
+/*
+ * (kind, title, body, push, data, recipient_ref, locale, attributes, event, type):
+ * what the dispatcher would find out.  NULL title, body or push: no.
+ */
+Datum
+notif_message_fits(PG_FUNCTION_ARGS)
+{
+	const NotifProviderOps *ops = provider_ops(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	NotifMessageTemplate *tmpl = NULL;
+	NotifVars	vars = {0};
+	NotifData  *data = NULL;
+	NotifData  *attributes = NULL;
+	NotifBuf	payload;
+	NotifStatus status;
+	char	   *title;
+	char	   *body;
+	char	   *push;
+
+	if (PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3) || PG_ARGISNULL(8))
+		PG_RETURN_BOOL(false);
+	/* all that can raise comes before what is not palloc'd */
+	title = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	body = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	push = jsonb_text(PG_GETARG_JSONB_P(3));
+	vars.recipient_ref = PG_ARGISNULL(5) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(5));
+	vars.recipient_locale = PG_ARGISNULL(6) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(6));
+	vars.event_id = DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(8)));
+	vars.event_time_s = notif_uuid_unix_ms(PG_GETARG_UUID_P(8)) / 1000;
+	vars.type_name = PG_ARGISNULL(9) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(9));
+	attributes = parse_data(fcinfo, 7);
+	data = parse_data(fcinfo, 4);
+	vars.data = data;
+	vars.attributes = attributes;
+
+	notif_buf_init(&payload, 1024 * 1024);
+	status = ops->template_new(title, body, push, &tmpl, NULL, 0);
+	if (status == NOTIF_OK)
+		status = ops->render(tmpl, &vars, &payload, NULL, 0);
+	if (tmpl != NULL)
+		ops->template_free(tmpl);
+	notif_buf_free(&payload);
+	notif_data_free(data);
+	notif_data_free(attributes);
+	if (status == NOTIF_ENOMEM)
+		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
+	PG_RETURN_BOOL(status == NOTIF_OK);
 }

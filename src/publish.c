@@ -228,7 +228,19 @@ data_has(Jsonb *data, const char *path)
 		const char *dot = strchr(path, '.');
 		int			len = dot != NULL ? (int) (dot - path) : (int) strlen(path);
 
-		if (!JsonContainerIsObject(at) || getKeyJsonValueFromContainer(at, path, len, &found) == NULL)
+		if (JsonContainerIsArray(at) && !JsonContainerIsScalar(at))
+		{
+			JsonbValue *element;
+
+			/* as templates read it (message/template_render.c) */
+			if (len == 0 || len > 6 || (len > 1 && path[0] == '0') || (int) strspn(path, "0123456789") < len)
+				return false;
+			element = getIthJsonbValueFromContainer(at, (uint32) strtoul(path, NULL, 10));
+			if (element == NULL)
+				return false;
+			found = *element;
+		}
+		else if (!JsonContainerIsObject(at) || getKeyJsonValueFromContainer(at, path, len, &found) == NULL)
 			return false;
 		if (dot == NULL)
 			return found.type != jbvNull;

@@ -1,6 +1,6 @@
 /*
  * quiet.c
- *		When quiet hours are over.
+ *		When quiet hours are over, and other times on the clock on the wall.
  *
  * Windows are what a person reads off the clock on the wall.  Each is turned into
  * an interval of real time for the days around the moment in question, by walking
@@ -22,9 +22,8 @@ floor_div(int64_t a, int64_t b)
 	return a / b - (a % b < 0);
 }
 
-/* The instant at which the zone's clock shows local_s (seconds since 1970-01-01 there). */
-static int64_t
-quiet_instant(NotifZoneFn zone, void *zone_arg, int64_t local_s, bool last)
+int64_t
+notif_local_instant(NotifZoneFn zone, void *zone_arg, int64_t local_s, bool last)
 {
 	int64_t		from = local_s - REACH_S;
 	int64_t		after_gap = local_s;
@@ -104,10 +103,55 @@ notif_quiet_until(const NotifQuietWeek *week, NotifZoneFn zone, void *zone_arg, 
 			break;
 		start = day * DAY_S + week->start[weekday] * 60;
 		end = day * DAY_S + week->end[weekday] * 60 + (week->end[weekday] <= week->start[weekday] ? DAY_S : 0);
-		start = quiet_instant(zone, zone_arg, start, false);
-		end = quiet_instant(zone, zone_arg, end, true);
+		start = notif_local_instant(zone, zone_arg, start, false);
+		end = notif_local_instant(zone, zone_arg, end, true);
 		if (start <= until + NOTIF_QUIET_AHEAD_S && end > until)
 			until = end;
 	}
 	return until;
+}
+
+static int64_t
+next_full_hour(NotifZoneFn zone, void *zone_arg, int64_t at_s)
+{
+	int64_t		from = at_s + 1;
+
+	for (;;)
+	{
+		NotifZoneSpan span;
+		int64_t		next;
+
+		zone(zone_arg, from, &span);
+		next = -floor_div(-(from + span.offset_s), 3600) * 3600 - span.offset_s;
+		/* else the clock is changed before: read on by what it shows then */
+		if (next < span.until_s)
+			return next;
+		from = span.until_s;
+	}
+}
+
+int64_t
+notif_next_local(NotifZoneFn zone, void *zone_arg, int minute, int weekday, int64_t at_s)
+{
+	NotifZoneSpan span;
+	int64_t		today;
+
+	if (minute == NOTIF_FULL_HOUR)
+		return next_full_hour(zone, zone_arg, at_s);
+	zone(zone_arg, at_s, &span);
+	today = floor_div(at_s + span.offset_s, DAY_S);
+	/* a week, and the days that a zone may leave out or have twice */
+	for (int64_t day = today - 1; day <= today + 9; day++)
+	{
+		/* 1970-01-01 was a Thursday */
+		int			its = (int) (((day + 3) % 7 + 7) % 7) + 1;
+		int64_t		at;
+
+		if (weekday != 0 && its != weekday)
+			continue;
+		at = notif_local_instant(zone, zone_arg, day * DAY_S + minute * 60, true);
+		if (at > at_s)
+			return at;
+	}
+	return at_s + 7 * DAY_S;
 }

@@ -471,6 +471,21 @@ notif_json_member(const NotifJson *json, uint32_t object, const char *name, size
 	return found;
 }
 
+uint32_t
+notif_json_element(const NotifJson *json, uint32_t array, uint32_t n)
+{
+	const NotifJsonNode *nodes = json->nodes;
+
+	if (nodes[array].kind != NOTIF_JSON_ARRAY)
+		return 0;
+	for (uint32_t child = array + 1; child < nodes[array].end; child = nodes[child].end)
+	{
+		if (n-- == 0)
+			return child;
+	}
+	return 0;
+}
+
 bool
 notif_json_is(const NotifJson *json, uint32_t node, const char *name)
 {

@@ -71,6 +71,9 @@ void		notif_json_free(NotifJson *json);	/* accepts NULL */
 uint32_t	notif_json_member(const NotifJson *json, uint32_t object,
 							  const char *name, size_t name_len);
 
+/* Index of an array's element, counted from 0; 0 if there is none. */
+uint32_t	notif_json_element(const NotifJson *json, uint32_t array, uint32_t n);
+
 /* True if the string node reads exactly as name. */
 bool		notif_json_is(const NotifJson *json, uint32_t node, const char *name);
 

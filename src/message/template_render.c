@@ -83,6 +83,24 @@ template_digits(int64_t value, char out[21])
 	return at;
 }
 
+/* The place in an array that a part of a path names; UINT32_MAX for none. */
+static uint32_t
+template_place(const char *part, size_t len)
+{
+	uint32_t	n = 0;
+
+	/* one name for each element: notif_template_max_size counts on it */
+	if (len == 0 || len > 6 || (len > 1 && part[0] == '0'))
+		return UINT32_MAX;
+	for (size_t i = 0; i < len; i++)
+	{
+		if (part[i] < '0' || part[i] > '9')
+			return UINT32_MAX;
+		n = 10 * n + (uint32_t) (part[i] - '0');
+	}
+	return n;
+}
+
 /* The node that path leads to from the object data; 0 if it leads nowhere. */
 static uint32_t
 template_find(const NotifJson *json, const char *path)
@@ -94,7 +112,9 @@ template_find(const NotifJson *json, const char *path)
 		const char *dot = strchr(path, '.');
 		size_t		len = dot != NULL ? (size_t) (dot - path) : strlen(path);
 
-		node = notif_json_member(json, node, path, len);
+		node = json->nodes[node].kind == NOTIF_JSON_ARRAY ?
+			notif_json_element(json, node, template_place(path, len)) :
+			notif_json_member(json, node, path, len);
 		if (node == 0 || dot == NULL)
 			return node;
 		path = dot + 1;

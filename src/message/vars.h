@@ -3,7 +3,8 @@
  *		The values that a template's placeholders read: the event's data, the
  *		recipient's attributes, and a few names of notif's own.
  *
- *		{name}, {a.b}            members of the event's data (an object)
+ *		{name}, {a.b}, {a.0.b}   members of the event's data (an object), and
+ *		                         elements of arrays, counted from 0
  *		{recipient.ref}          the application's name of the recipient
  *		{recipient.locale}       his locale, "" if unknown
  *		{recipient.x}            member x of his attributes

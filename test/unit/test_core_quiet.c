@@ -118,11 +118,51 @@ test_changes(void)
 	CHECK_INT(until(&week, skip, MONDAY + 10 * 3600), MONDAY + 10 * 3600);
 }
 
+static int64_t
+next(FakeZone zone, int minute, int weekday, int64_t at_s)
+{
+	return notif_next_local(fake_zone, &zone, minute, weekday, at_s);
+}
+
+static void
+test_next(void)
+{
+	FakeZone	utc = {0};
+	FakeZone	nepal = {.before_s = 20700,.after_s = 20700};
+	/* at 02:00 of Monday's clock an hour is left out, or is had again */
+	FakeZone	spring = {.changed_s = MONDAY + 2 * 3600,.after_s = 3600};
+	FakeZone	autumn = {.changed_s = MONDAY + 2 * 3600,.after_s = -3600};
+	/* a day left out: from Monday's midnight on it is Tuesday */
+	FakeZone	leap = {.changed_s = MONDAY,.after_s = DAY};
+
+	CHECK_INT(next(utc, 480, 0, MONDAY), MONDAY + 8 * 3600);
+	CHECK_INT(next(utc, 480, 0, MONDAY + 8 * 3600 - 1), MONDAY + 8 * 3600);
+	CHECK_INT(next(utc, 480, 0, MONDAY + 8 * 3600), MONDAY + 32 * 3600);
+	CHECK_INT(next(utc, 480, 1, MONDAY + 8 * 3600), MONDAY + 7 * DAY + 8 * 3600);
+	CHECK_INT(next(utc, 480, 7, MONDAY), MONDAY + 6 * DAY + 8 * 3600);
+	CHECK_INT(next(utc, 0, 4, -1), 0);
+	CHECK_INT(next(nepal, 480, 0, MONDAY), MONDAY + 8 * 3600 - 20700);
+	CHECK_INT(next(spring, 150, 0, MONDAY), MONDAY + 2 * 3600);
+	CHECK_INT(next(spring, 150, 0, MONDAY + 2 * 3600), MONDAY + DAY + 150 * 60 - 3600);
+	CHECK_INT(next(autumn, 90, 0, MONDAY), MONDAY + 150 * 60);
+	CHECK_INT(next(autumn, 90, 0, MONDAY + 150 * 60), MONDAY + DAY + 150 * 60);
+	CHECK_INT(next(leap, 600, 1, MONDAY - 1), MONDAY);
+	CHECK_INT(next(leap, 600, 2, MONDAY - 1), MONDAY + 10 * 3600);
+
+	CHECK_INT(next(utc, NOTIF_FULL_HOUR, 0, MONDAY), MONDAY + 3600);
+	CHECK_INT(next(utc, NOTIF_FULL_HOUR, 0, MONDAY + 3599), MONDAY + 3600);
+	CHECK_INT(next(utc, NOTIF_FULL_HOUR, 0, -1), 0);
+	CHECK_INT(next(nepal, NOTIF_FULL_HOUR, 0, MONDAY), MONDAY + 900);
+	/* the clock goes on by another offset before its next full hour */
+	CHECK_INT(next((FakeZone){.changed_s = MONDAY + 1800,.after_s = 900}, NOTIF_FULL_HOUR, 0, MONDAY), MONDAY + 2700);
+}
+
 int
 main(void)
 {
 	test_plain();
 	test_dates();
 	test_changes();
+	test_next();
 	return unit_done();
 }
