@@ -88,12 +88,14 @@ digests_step(NotifWorker *worker, Digests *digests, int *closed)
 long
 digests_wait(const Digests *digests)
 {
-	int64		us;
+	TimestampTz now = notif_now();
 
 	if (digests->paused || TIMESTAMP_IS_NOEND(digests->next))
 		return NOTIF_IDLE;
-	us = Min(digests->next - notif_now(), NOTIF_MAX_SLEEP_MS * 1000);
-	return us <= 0 ? 0 : (long) (us / 1000 + 1);
+	/* no arithmetic with DT_NOBEGIN */
+	if (digests->next <= now)
+		return 0;
+	return (long) (Min(digests->next - now, NOTIF_MAX_SLEEP_MS * 1000) / 1000 + 1);
 }
 
 void
