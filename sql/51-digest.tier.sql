@@ -55,6 +55,8 @@ BEGIN
 		 WHERE NOT EXISTS (
 				SELECT FROM notif_private.digest o
 				 WHERE o.recipient = f.recipient AND o.tier = @TIERNO@ AND o.kind = f.kind AND o.scope = f.scope AND o.key = f.key)
+		-- a dry run in a session does the same, and takes it back
+		ON CONFLICT ON CONSTRAINT digest_recipient_tier_kind_scope_key_key DO NOTHING
 		RETURNING check_at
 	)
 	SELECT min(o.check_at) INTO v_due FROM opened o;
