@@ -30,6 +30,8 @@ INSERT INTO notif_private.quiet_hours SELECT id, 7, 0, 1, now() FROM notif_priva
 UPDATE notif_private.recipient SET tz = 'Europe/Berlin' WHERE id % 4 = 0;
 INSERT INTO notif_private.mute SELECT id, 'source', 'x', 'infinity', now() FROM notif_private.recipient WHERE id % 4 = 1;
 INSERT INTO notif_private.profile SELECT (notif_private.profile_of(id)).* FROM notif_private.recipient WHERE id % 4 < 3;
+SELECT notif.define_type('batch', 'limited', title => 'Batch {n}');
+SELECT notif.define_digest('batch', wait => '1 hour', key => 'type', title => '{count} of {key}', body => '{items.0.n}');
 SELECT notif.define_quiet_period('never', '00:00', '00:01', categories => '{limited}', dates => '{2001-01-01}');
 CREATE SEQUENCE flights;
 -- processor time of this backend, in milliseconds: the machine may be busy
@@ -50,6 +52,7 @@ SET auto_explain.log_nested_statements = on;
 SELECT count(notif.publish('limited', 'p' || (1 + (i * 7919) % 30000), jsonb_build_object('n', i))) FROM generate_series(1, 400) i;
 SELECT count(notif.publish('note', 'p' || (1 + (i * 7919) % 30000), jsonb_build_object('n', i))) FROM generate_series(1, 400) i;
 SELECT count(notif.publish('few', 'p' || i, '{"n": 1}')) FROM generate_series(1, 20) i, generate_series(1, 2);
+SELECT count(notif.publish('batch', 'p' || (1 + (i * 7919) % 30000), jsonb_build_object('n', i))) FROM generate_series(1, 400) i, generate_series(1, 2);
 SELECT notif.publish('note', topic => 'all', data => '{"n": 1}') AS topic \gset
 \o
 DO $$
@@ -69,6 +72,20 @@ BEGIN
 	END LOOP;
 	COMMIT;
 	RAISE NOTICE 'route %', cpu() - at;
+	UPDATE notif_private.digest SET check_at = notif.now(), opened_at = notif.now() - interval '1 day';
+	COMMIT;
+	at := cpu();
+	more := true;
+	WHILE more LOOP
+		SELECT d.more INTO more FROM notif_private.worker_digest_standard('-infinity') d;
+		COMMIT;
+	END LOOP;
+	RAISE NOTICE 'tell %', cpu() - at;
+	more := true;
+	WHILE more LOOP
+		SELECT r.more INTO more FROM notif_private.worker_route_standard(2000) r;
+	END LOOP;
+	COMMIT;
 	at := cpu();
 	-- of this run: those of earlier ones stay where they are
 	SELECT max(x::text)::uuid INTO k FROM notif_private.worker_expansions_standard() x;
@@ -145,7 +162,7 @@ for my $lie ('honest', 'enormous', 'tiny', 'never analysed')
 	# only plans of notif's own statements, and base tables in them
 	for my $plan (split /^\d{4}-\d\d-\d\d .*?(?=LOG:  duration)/m, $log)
 	{
-		next if $plan !~ /^LOG:  duration.*plan:/ || $plan !~ /notif_private/ || $plan =~ /Query Text: (?:DO|ANALYZE|UPDATE pg_class)/;
+		next if $plan !~ /^LOG:  duration.*plan:/ || $plan !~ /notif_private/ || $plan =~ /Query Text: (?:DO|ANALYZE|UPDATE pg_class|UPDATE notif_private.digest SET check_at)/;
 		my ($query) = $plan =~ /Query Text:\s*(.{0,300})/s;
 
 		while ($plan =~ /(Seq Scan on (\w+)|Bitmap Heap Scan on \w+|Hash (?:\w+ )?Join|Merge (?:\w+ )?Join)/g)
@@ -165,7 +182,7 @@ for my $lie ('honest', 'enormous', 'tiny', 'never analysed')
 	one_value($node, $lies{$lie});
 	my %ms = run_work(-1, 3);
 	%honest = %ms if $lie eq 'honest';
-	for my $step ('route', 'expand', 'claim', 'record')
+	for my $step ('route', 'tell', 'expand', 'claim', 'record')
 	{
 		cmp_ok($ms{$step}, '<=', 2 * $honest{$step} + 40, sprintf '%s statistics: %s takes %d ms, honest %d ms', $lie, $step, $ms{$step}, $honest{$step});
 	}
