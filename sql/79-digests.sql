@@ -185,7 +185,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '42704',
 			MESSAGE = format('category %s has no digests', coalesce(quote_literal(left(drop_frequencies.category, 80)), 'NULL')),
 			DETAIL = 'notif.define_frequencies was not called for it, or it does not exist.',
-			HINT = 'notif.categories shows which type tells the digests of each.';
+			HINT = 'notif.frequencies lists those that have.';
 	END IF;
 	PERFORM notif_private.config_changed();
 END
@@ -251,6 +251,12 @@ CREATE VIEW notif.digest_types AS
 	SELECT t.name AS type, d.key, d.wait, d.max_delay, d.title, d.body, d.push, d.items, d.single, d.changed_at
 	FROM notif_private.type_digest d JOIN notif_private.type t ON t.id = d.type_id;
 COMMENT ON VIEW notif.digest_types IS 'Types that batch, as notif.define_digest defined them. push NULL: the type''s options.';
+
+CREATE VIEW notif.frequencies AS
+	SELECT c.name AS category, t.name AS type, c.digest_items AS items
+	FROM notif_private.category c JOIN notif_private.type t ON t.id = c.digest_type;
+COMMENT ON VIEW notif.frequencies IS
+	'Categories that people may want hourly, daily or weekly, and the types that tell them so, as notif.define_frequencies defined them.';
 
 CREATE VIEW notif.digests AS
 	SELECT r.ref AS recipient, (ARRAY['critical', 'standard', 'bulk'])[d.tier + 1] AS tier, d.kind, t.name AS type, t.category,

@@ -65,11 +65,9 @@ COMMENT ON FUNCTION notif_private.pacers_here() IS
 
 CREATE VIEW notif.categories AS
 	SELECT c.name, c.on_unknown, c.max_attempts, c.retry_base, c.retry_cap, c.rate_limited, c.retention, c.description,
-		   c.default_enabled, c.mandatory, c.quiet_hours,
-		   (SELECT t.name FROM notif_private.type t WHERE t.id = c.digest_type) AS digest_type
+		   c.default_enabled, c.mandatory, c.quiet_hours
 	FROM notif_private.category c;
-COMMENT ON VIEW notif.categories IS
-	'Categories as notif.define_category defined them. digest_type: tells what people want hourly, daily or weekly, see notif.define_frequencies; NULL: they cannot choose that.';
+COMMENT ON VIEW notif.categories IS 'Categories as notif.define_category defined them.';
 
 CREATE VIEW notif.types AS
 	SELECT t.name, t.category, (ARRAY['critical', 'standard', 'bulk'])[t.tier + 1] AS tier, t.channels, t.title, t.body,

@@ -116,7 +116,7 @@ SELECT pg_temp.try(c) FROM (VALUES
 	('SELECT notif.define_frequencies(''social'', ''summary'', items => 0)'),
 	('SELECT notif.drop_frequencies(''social'')')) v(c);
 SELECT notif.define_frequencies('social', 'summary'), notif.define_frequencies('news', 'edition');
-SELECT name, digest_type FROM notif.categories ORDER BY name;
+SELECT * FROM notif.frequencies ORDER BY category;
 SELECT pg_temp.try(c) FROM (VALUES
 	('SELECT notif.define_digest(''summary'', ''1 min'', title => ''x'')'),
 	('SELECT notif.set_preference(''ada'', ''inbox'', ''social'', frequency => ''daily'')'),
