@@ -74,14 +74,14 @@ digests_step(NotifWorker *worker, Digests *digests, int *closed)
 	next = notif_spi_timestamptz(&rows, 0, 4, &none);
 	digests->paused = notif_spi_bool(&rows, 0, 5, NULL);
 	if (*closed > 0)
-		NOTIF_FAULT(K10);
+		NOTIF_FAULT(K11a);
 	notif_worker_commit(worker, false);
 	if (!digests->paused)
 		digests->next = none ? DT_NOEND : next;
 	digests->stepping = false;
 	digests->failures = 0;
 	if (*closed > 0)
-		NOTIF_FAULT(K11);
+		NOTIF_FAULT(K11b);
 	return true;
 }
 

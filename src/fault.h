@@ -17,8 +17,8 @@
  *	K8b	upkeep: a partition is detached and not dropped
  *	K9a	any worker: inside the initialisation of its connection
  *	K9b	any worker: connected, its loop does not exist
- *	K10	router: digests are closed, their events inserted, and not committed
- *	K11	router: that has committed, the events are not routed
+ *	K11a	router: digests are closed, their events inserted, and not committed
+ *	K11b	router: that has committed, the events are not routed
  */
 #ifndef NOTIF_FAULT_H
 #define NOTIF_FAULT_H
@@ -26,7 +26,7 @@
 #ifdef NOTIF_FAULTS
 
 #define NOTIF_FAULT_LIST(X) \
-	X(K1) X(K2) X(K3) X(K4) X(K5) X(K6) X(K7) X(K8a) X(K8b) X(K9a) X(K9b) X(K10) X(K11)
+	X(K1) X(K2) X(K3) X(K4) X(K5) X(K6) X(K7) X(K8a) X(K8b) X(K9a) X(K9b) X(K11a) X(K11b)
 
 #define NOTIF_FAULT_ENUM(name) NOTIF_FAULT_##name,
 typedef enum NotifFaultPoint
