@@ -48,10 +48,11 @@ claim_row(Dispatcher *d, Lane *lane, Flight *flight, const NotifRows *rows, uint
 	a->subject = notif_spi_int64(rows, row, 12, &none);
 	a->has_subject = !none;
 	a->campaign = notif_spi_int32(rows, row, 13, &none);
-	text->address = notif_spi_text(rows, row, 14, turn);
-	text->ref = notif_spi_text(rows, row, 15, turn);
-	text->locale = notif_spi_text(rows, row, 16, turn);
-	text->attributes = notif_spi_text(rows, row, 17, turn);
+	a->conditional = notif_spi_bool(rows, row, 14, NULL);
+	text->address = notif_spi_text(rows, row, 15, turn);
+	text->ref = notif_spi_text(rows, row, 16, turn);
+	text->locale = notif_spi_text(rows, row, 17, turn);
+	text->attributes = notif_spi_text(rows, row, 18, turn);
 	return a;
 }
 

@@ -449,6 +449,17 @@ dispatcher_claim_lanes(Dispatcher *d)
 	}
 }
 
+/* Conditions were asked: what waits for them can be read. */
+static bool
+dispatcher_has_verdicts(Dispatcher *d)
+{
+	uint32		checked = pg_atomic_read_u32(&notif_shared->databases[d->worker->database].checked[d->worker->tier]);
+	bool		more = checked != d->checked_seen;
+
+	d->checked_seen = checked;
+	return more;
+}
+
 static long
 dispatcher_work(NotifWorker *worker, void *arg)
 {
@@ -481,7 +492,7 @@ dispatcher_work(NotifWorker *worker, void *arg)
 			routing = fused_turn(d);
 			dispatcher_step(d);
 		}
-		if (d->router != NULL ? router_has_filed(d->router) : worker->woken)
+		if ((d->router != NULL ? router_has_filed(d->router) : worker->woken) || dispatcher_has_verdicts(d))
 		{
 			dlist_foreach(it, &d->lanes)
 				dlist_container(Lane, node, it.cur)->hungry = true;

@@ -133,6 +133,7 @@ typedef struct Attempt
 	bool		has_subject;	/* of source and thread: */
 	int64		subject;
 	int32		campaign;		/* 0: none */
+	bool		conditional;	/* its event has a condition */
 	Lane	   *lane;
 	int			provider;		/* that it was sent through */
 	Session    *session;		/* of it; only while on the wire */
@@ -197,6 +198,7 @@ struct Dispatcher
 	int			n_waiting;		/* in either list */
 
 	uint64		optouts_seen;	/* of the database's: withdraw.c */
+	uint32		checked_seen;	/* verdicts of conditions, likewise */
 
 	dlist_head	free_attempts;
 	NotifBuf	scratch;

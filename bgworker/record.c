@@ -25,7 +25,7 @@
 #include "dispatcher.h"
 
 /* Columns of notif_private.attempt, sql/10-types.sql. */
-#define ATTEMPT_COLUMNS 14
+#define ATTEMPT_COLUMNS 15
 
 static Oid	attempt_type = InvalidOid;
 static TupleDesc attempt_desc = NULL;
@@ -67,6 +67,8 @@ attempt_datum(const Attempt *a)
 	values[12] = Int32GetDatum(a->campaign);
 	nulls[12] = a->campaign == 0;
 	nulls[13] = true;			/* it was due */
+	values[14] = BoolGetDatum(true);
+	nulls[14] = !a->conditional;
 	tuple = heap_form_tuple(attempt_desc, values, nulls);
 	return HeapTupleGetDatum(tuple);
 }

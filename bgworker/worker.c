@@ -191,6 +191,9 @@ worker_run(void)
 		case NOTIF_WORKER_DISPATCHER:
 			notif_dispatcher_run(&me);
 			break;
+		case NOTIF_WORKER_CONDITIONS:
+			notif_conditions_run(&me);
+			break;
 	}
 }
 
@@ -742,6 +745,30 @@ notif_worker_rollback(NotifWorker *worker)
 	sigterm_mode = SIGTERM_FLAG;
 }
 
+static LOCKTAG
+worker_own_tag(const NotifWorker *worker, NotifWorkerKind kind, int share)
+{
+	LOCKTAG		tag;
+	uint32		what = ((uint32) kind << 24) |
+		((uint32) (worker->tier + 1) << 16) | (uint32) share;
+
+	Assert(share >= 0 && share <= 0xffff);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OWN_LOCK_CLASS, what, 2);
+	return tag;
+}
+
+void
+notif_worker_drop_foreign_locks(NotifWorker *worker, NotifWorkerKind kind, int share)
+{
+	LOCKTAG		tag = worker_own_tag(worker, kind, share);
+
+	LockReleaseSession(USER_LOCKMETHOD);
+	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("another process does the work of this notif worker")));
+}
+
 /*
  * A session lock with the resource owner of nobody: AbortTransaction does not
  * release it, the end of the process does.
@@ -749,13 +776,8 @@ notif_worker_rollback(NotifWorker *worker)
 bool
 notif_worker_own(NotifWorker *worker, NotifWorkerKind kind, int share)
 {
-	LOCKTAG		tag;
+	LOCKTAG		tag = worker_own_tag(worker, kind, share);
 	LockAcquireResult result;
-	uint32		what = ((uint32) kind << 24) |
-		((uint32) (worker->tier + 1) << 16) | (uint32) share;
-
-	Assert(share >= 0 && share <= 0xffff);
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OWN_LOCK_CLASS, what, 2);
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();

@@ -144,6 +144,12 @@ extern void notif_worker_rollback(NotifWorker *worker);
 extern bool notif_worker_own(NotifWorker *worker, NotifWorkerKind kind, int share);
 
 /*
+ * Releases what foreign code has left of session advisory locks, and takes the worker's
+ * own one again; in a transaction.  Raises if somebody else was faster.
+ */
+extern void notif_worker_drop_foreign_locks(NotifWorker *worker, NotifWorkerKind kind, int share);
+
+/*
  * Ends the process if the postmaster is gone; costs a look at a flag.  Waiting does
  * so by itself, but a worker with enough to do never waits: call before whatever
  * must not happen without a server (F-P-8).
@@ -182,6 +188,7 @@ extern void notif_toplevel_run(const char *sql, Oid as_owner_of);
 extern void notif_upkeep_run(NotifWorker *worker);
 extern void notif_router_run(NotifWorker *worker);
 extern void notif_dispatcher_run(NotifWorker *worker);
+extern void notif_conditions_run(NotifWorker *worker);
 
 /* Entry points known to the postmaster. */
 extern PGDLLEXPORT void notif_launcher_main(Datum arg);

@@ -41,5 +41,6 @@ CREATE TYPE notif_private.attempt AS (
 	-- what the gates ask of its event, so that a claim need not look at events
 	subject		bigint,			-- hashes of source and thread, see subject_of(); NULL: it has neither
 	campaign	integer,		-- NULL: none
-	due			timestamptz		-- not to be sent before; NULL: at once; -infinity: it was parked, see 59-parking
+	due			timestamptz,	-- not to be sent before; NULL: at once; -infinity: it was parked, see 59-parking
+	conditional	boolean			-- its event has a condition, see 59-conditions; NULL: it has none
 );

@@ -44,6 +44,11 @@ CREATE FUNCTION notif_private.wake(tier smallint) RETURNS void
 COMMENT ON FUNCTION notif_private.wake(smallint) IS
 	'At commit, wakes the router and the dispatcher of a tier; a no-op where notif is not preloaded.';
 
+CREATE FUNCTION notif_private.wake_conditions() RETURNS void
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_wake_conditions_sql';
+COMMENT ON FUNCTION notif_private.wake_conditions() IS
+	'At commit, wakes the worker that asks conditions; a no-op where notif is not preloaded.';
+
 CREATE FUNCTION notif_private.hold_unsent(recipient bigint) RETURNS void
 	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'notif_hold_unsent';
 COMMENT ON FUNCTION notif_private.hold_unsent(bigint) IS

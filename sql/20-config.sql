@@ -51,8 +51,13 @@ CREATE TABLE notif_private.type (
 	dedup_window interval,		-- NULL: the same may come again at once
 	limits		bigint NOT NULL DEFAULT 0,	-- bits of the rate limits that apply: compile_limits()
 	batches		boolean NOT NULL DEFAULT false,		-- it has a row in type_digest
-	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
+	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	-- a condition that is asked before each claim, with the rights of a role
+	send_if		text,
+	send_if_by	name,
+	CHECK ((send_if IS NULL) OPERATOR(pg_catalog.=) (send_if_by IS NULL))
 );
+CREATE INDEX type_conditional ON notif_private.type (id) WHERE send_if IS NOT NULL;
 
 CREATE TABLE notif_private.provider (
 	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -138,14 +143,15 @@ CREATE TABLE notif_private.pause (
 
 -- Where attempts of a paused type or campaign wait: in the schedule, in a lane of
 -- their own (- id) that is not read until the switch is off again.  The claim of the
--- route's tier is its one writer and reader, as of the route itself.
+-- route's tier is its one writer and reader, as of the route itself.  'condition' has no
+-- switch: what has a condition waits there to be asked (59-conditions).
 CREATE TABLE notif_private.parking (
 	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	tier		smallint NOT NULL,
 	route_id	integer NOT NULL,
 	what		text NOT NULL,
 	name		text NOT NULL,
-	subject_id	integer NOT NULL,		-- of the type or campaign
+	subject_id	integer NOT NULL,		-- of the type or campaign; condition: 0
 	drained		boolean NOT NULL DEFAULT false,
 	UNIQUE (tier, route_id, what, name)
 );

@@ -28,7 +28,8 @@ CREATE TABLE notif_private.event (
 	created_at	timestamptz NOT NULL,
 	campaign_id	integer,
 	parent		uuid,			-- the event that it was made of; NULL: it was published
-	digest		boolean			-- NULL: no digest; whether the type's digest templates tell it
+	digest		boolean,		-- NULL: no digest; whether the type's digest templates tell it
+	send_if		text			-- a condition, asked with the rights of published_by
 ) PARTITION BY RANGE (id);
 
 -- The verdict of every attempt; unique by (delivery, attempt) in its partition.

@@ -31,7 +31,8 @@ CREATE TABLE notif_private.outbox_@TIER@ (
 	collapse	bigint,			-- hash of the event's collapse key
 	subject		bigint,			-- hashes of its source and thread
 	campaign	integer,
-	due			timestamptz		-- not to be sent before
+	due			timestamptz,	-- not to be sent before
+	conditional	boolean			-- its event has a condition
 ) PARTITION BY LIST (ring);
 
 -- Attempts that are due later.  part is due_at, clamped into what partitions
@@ -54,7 +55,8 @@ CREATE TABLE notif_private.schedule_@TIER@ (
 	charged		boolean NOT NULL,
 	collapse	bigint,
 	subject		bigint,
-	campaign	integer
+	campaign	integer,
+	conditional	boolean
 ) PARTITION BY RANGE (part);
 
 -- Endpoints of which attempts were put off.  Those that are put off together keep
@@ -76,7 +78,8 @@ CREATE INDEX blocked_@TIER@_until ON notif_private.blocked_@TIER@ (lane, until);
 
 -- Positions.  role 0: the router's window of events, at (xid, id); 1: an expansion
 -- (key is the event); 2: a lane's window of the outbox, at (xid, place = ord); 3: a
--- lane's horizon of the schedule, at (due, place = ord, id).  The newest seq of
+-- lane's horizon of the schedule, at (due, place = ord, id); 4: how far the conditions of
+-- a lane have been asked, likewise; 5: the last of them that was filed.  The newest seq of
 -- (role, lane, key) holds.
 CREATE TABLE notif_private.cursor_@TIER@ (
 	ring		smallint NOT NULL,
@@ -108,6 +111,30 @@ CREATE TABLE notif_private.flight_@TIER@ (
 ) PARTITION BY LIST (ring);
 ALTER TABLE notif_private.flight_@TIER@ ALTER attempts SET STORAGE EXTERNAL;
 
+-- What the condition of an attempt said when it was asked; good for that attempt, for a
+-- minute, once.
+CREATE TABLE notif_private.verdict_@TIER@ (
+	ring		smallint NOT NULL,
+	delivery	uuid NOT NULL,
+	attempt		smallint NOT NULL,
+	holds		boolean NOT NULL,
+	reason		text,			-- why it could not be asked
+	lane		integer NOT NULL,
+	due_at		timestamptz NOT NULL,
+	ord			bigint NOT NULL,
+	at			timestamptz NOT NULL
+) PARTITION BY LIST (ring);
+
+-- Endpoints of which an ordered attempt waits for its condition: what comes behind it
+-- waits as well.  Holds until the horizon of the conditions has passed until.
+CREATE TABLE notif_private.checking_@TIER@ (
+	endpoint	bigint PRIMARY KEY,
+	lane		integer NOT NULL,
+	until		timestamptz NOT NULL,
+	first		bigint NOT NULL		-- ord of the first of them
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
+CREATE INDEX checking_@TIER@_until ON notif_private.checking_@TIER@ (lane, until);
+
 -- Deltas of what each transaction did; notif.state sums them.
 CREATE TABLE notif_private.tally_@TIER@ (
 	ring		smallint NOT NULL,
@@ -134,6 +161,8 @@ BEGIN
 			(PRIMARY KEY (role, lane, key, seq)) FOR VALUES IN (%1$s) %2$s', slot, storage);
 		EXECUTE pg_catalog.format('CREATE TABLE notif_private.flight_@TIER@_%1$s PARTITION OF notif_private.flight_@TIER@
 			(PRIMARY KEY (worker, flight, closed)) FOR VALUES IN (%1$s) %2$s', slot, storage);
+		EXECUTE pg_catalog.format('CREATE TABLE notif_private.verdict_@TIER@_%1$s PARTITION OF notif_private.verdict_@TIER@
+			(PRIMARY KEY (delivery, attempt)) FOR VALUES IN (%1$s) %2$s', slot, storage);
 		EXECUTE pg_catalog.format('CREATE TABLE notif_private.tally_@TIER@_%1$s PARTITION OF notif_private.tally_@TIER@
 			FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', slot);
 	END LOOP;

@@ -48,7 +48,7 @@ BEGIN
 		  FROM notif_private.duplicates(p_events, p_recipients, v_first, v_last) d;
 	END IF;
 	WITH pair AS MATERIALIZED (
-		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ev.subject, ev.campaign_id AS campaign, ty.retention,
+		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ev.subject, ev.campaign_id AS campaign, ev.conditional, ty.retention,
 			   coalesce(ep.lane = ANY (p_direct) AND NOT ty.ordered, false) AS at_once, ty.push, ty.inbox AND NOT pr.inbox_off AS inbox,
 			   a.recipient, rc.active, pr.stop, dg.pace, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
 			   row_number() OVER () AS n
@@ -56,7 +56,8 @@ BEGIN
 		 CROSS JOIN LATERAL (
 			SELECT e.id, e.type_id, e.recipients, e.channels, e.expires_at, hashtextextended(e.collapse_key, 0) AS collapse,
 				   e.source, e.thread, CASE WHEN e.source IS NOT NULL OR e.thread IS NOT NULL THEN notif_private.subject_of(e.source, e.thread) END AS subject, e.campaign_id,
-				   e.digest
+				   e.digest,
+				   CASE WHEN e.send_if IS NOT NULL THEN true END AS conditional
 			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
@@ -107,10 +108,10 @@ BEGIN
 	),
 	queued AS (
 		INSERT INTO notif_private.outbox_@TIER@ (ring, incarnation, lane, delivery, slot, attempt, tries, type_id, ord,
-												 recipient, endpoint, event, expires_at, collapse, subject, campaign)
+												 recipient, endpoint, event, expires_at, collapse, subject, campaign, conditional)
 		SELECT p_turn % 8, v_inc, p.lane, notif_private.delivery_id(p.event, p.endpoint),
 			   hashint8(p.recipient) & 63, 1, 0, p.type_id, p_ord + p.n, p.recipient, p.endpoint, p.event, p.expires_at,
-			   p.collapse, p.subject, p.campaign
+			   p.collapse, p.subject, p.campaign, p.conditional
 		  FROM pair p WHERE p.lane IS NOT NULL AND NOT p.at_once
 		RETURNING 1
 	),
@@ -145,7 +146,7 @@ BEGIN
 	  INTO attempts, direct, lanes, v_gathered
 	  FROM (SELECT p.n, p.lane,
 				   (notif_private.delivery_id(p.event, p.endpoint), 1, 0, p_ord + p.n, p.event, p.type_id, p.recipient,
-					p.endpoint, p.expires_at, false, p.collapse, p.subject, p.campaign, NULL)::notif_private.attempt AS attempt
+					p.endpoint, p.expires_at, false, p.collapse, p.subject, p.campaign, NULL, p.conditional)::notif_private.attempt AS attempt
 			  FROM pair p WHERE p.at_once) x;
 	IF v_gathered IS NOT NULL THEN
 		PERFORM notif_private.merge_@TIER@(p_turn, v_gathered);

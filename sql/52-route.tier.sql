@@ -232,10 +232,12 @@ BEGIN
 		RETURN 0;
 	END IF;
 	INSERT INTO notif_private.outbox_@TIER@ (ring, incarnation, lane, delivery, slot, attempt, tries, type_id, ord,
-											 recipient, endpoint, event, expires_at, collapse, subject, campaign)
+											 recipient, endpoint, event, expires_at, collapse, subject, campaign,
+											 conditional)
 	SELECT p_turn % 8, notif_private.current_incarnation(), app.route_id, last.delivery,
 		   hashint8(last.recipient) & 63, v_attempt, 0, last.type_id, p_ord, last.recipient, last.endpoint,
-		   last.event, cmd.expires_at, hashtextextended(e.collapse_key, 0), notif_private.subject_of(e.source, e.thread), e.campaign_id
+		   last.event, cmd.expires_at, hashtextextended(e.collapse_key, 0), notif_private.subject_of(e.source, e.thread), e.campaign_id,
+		   CASE WHEN e.send_if IS NOT NULL THEN true END
 	  FROM notif_private.endpoint p JOIN notif_private.app ON app.id = p.app_id
 	  LEFT JOIN notif_private.event e ON e.id = last.event
 	 WHERE p.id = last.endpoint AND app.route_id IS NOT NULL

@@ -19,7 +19,8 @@ BEGIN
 		   AND NOT EXISTS (SELECT FROM notif_private.parking x
 							WHERE x.tier = @TIERNO@ AND x.route_id = p_lane AND x.what = p.what AND x.name = p.name AND NOT x.drained)
 		ON CONFLICT (tier, route_id, what, name) DO UPDATE SET drained = false;
-	ELSIF NOT EXISTS (SELECT FROM notif_private.parking k WHERE k.tier = @TIERNO@ AND k.route_id = p_lane AND NOT k.drained) THEN
+	ELSIF NOT EXISTS (SELECT FROM notif_private.parking k
+					   WHERE k.tier = @TIERNO@ AND k.route_id = p_lane AND NOT k.drained AND k.what <> 'condition') THEN
 		RETURN;
 	END IF;
 	SELECT array_agg(CASE k.what WHEN 'type' THEN k.subject_id ELSE - k.subject_id END), array_agg(k.id),
@@ -28,7 +29,7 @@ BEGIN
 					   WHERE c.role = 3 AND c.lane = - k.id AND c.key = '00000000-0000-0000-0000-000000000000'
 					   ORDER BY c.seq DESC LIMIT 1))
 	  INTO subjects, parks, closed, since
-	  FROM notif_private.parking k WHERE k.tier = @TIERNO@ AND k.route_id = p_lane AND NOT k.drained;
+	  FROM notif_private.parking k WHERE k.tier = @TIERNO@ AND k.route_id = p_lane AND NOT k.drained AND k.what <> 'condition';
 END
 $$;
 COMMENT ON FUNCTION notif_private.parked_@TIER@(integer) IS
@@ -39,7 +40,7 @@ CREATE FUNCTION notif_private.resumed_@TIER@(p_lane integer) RETURNS SETOF integ
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 BEGIN
 	RETURN QUERY SELECT k.id FROM notif_private.parking k
-		WHERE k.tier = @TIERNO@ AND k.route_id = p_lane AND NOT k.drained
+		WHERE k.tier = @TIERNO@ AND k.route_id = p_lane AND NOT k.drained AND k.what <> 'condition'
 		  AND NOT EXISTS (SELECT FROM notif_private.pause p WHERE p.what = k.what AND p.name = k.name)
 		ORDER BY k.id;
 END

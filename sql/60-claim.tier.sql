@@ -35,15 +35,18 @@ BEGIN
 	END IF;
 	RETURN (SELECT array_agg(n.delivery ORDER BY b.nth)
 			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-													 expires_at, charged, collapse, subject, campaign, due, nth)
+													 expires_at, charged, collapse, subject, campaign, due, conditional, nth)
 			  LEFT JOIN LATERAL (
 				SELECT newer.delivery
-				  FROM (SELECT o.delivery, o.event, o.expires_at, o.ord FROM notif_private.outbox_@TIER@ o
+				  FROM (SELECT o.delivery, o.event, o.expires_at, o.ord, o.type_id, o.conditional FROM notif_private.outbox_@TIER@ o
 						 WHERE o.endpoint = b.endpoint AND o.collapse = b.collapse AND o.ord > b.ord
 						UNION ALL
-						SELECT s.delivery, s.event, s.expires_at, s.ord FROM notif_private.schedule_@TIER@ s
+						SELECT s.delivery, s.event, s.expires_at, s.ord, s.type_id, s.conditional FROM notif_private.schedule_@TIER@ s
 						 WHERE s.endpoint = b.endpoint AND s.collapse = b.collapse AND s.ord > b.ord) newer
 				 WHERE b.collapse IS NOT NULL AND newer.expires_at > p_now
+				   -- what may yet be cancelled by its condition counts once it was accepted
+				   AND (newer.conditional IS NULL AND NOT EXISTS (SELECT FROM notif_private.type t WHERE t.id = newer.type_id AND t.send_if IS NOT NULL)
+						OR EXISTS (SELECT FROM notif_private.outcome x WHERE x.delivery = newer.delivery AND x.state = 'accepted'))
 				   AND NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = newer.event)
 				   AND NOT EXISTS (SELECT FROM notif_private.outcome x
 									WHERE x.delivery = newer.delivery AND x.terminal AND x.state <> 'accepted')
@@ -63,7 +66,7 @@ CREATE FUNCTION notif_private.waits_@TIER@(p_batch notif_private.attempt[], p_la
 BEGIN
 	RETURN (SELECT array_agg(w.until ORDER BY b.nth)
 			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-													 expires_at, charged, collapse, subject, campaign, due, nth)
+													 expires_at, charged, collapse, subject, campaign, due, conditional, nth)
 			  LEFT JOIN LATERAL (
 				SELECT max(k.until) AS until FROM notif_private.blocked_@TIER@ k
 				 WHERE k.endpoint = b.endpoint AND k.lane = p_lane AND k.until > coalesce(p_horizon, '-infinity') AND k.ord < b.ord
@@ -101,7 +104,7 @@ COMMENT ON FUNCTION notif_private.set_back_@TIER@(integer, timestamptz) IS
 CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worker bigint, p_flight bigint,
 										  p_batch notif_private.attempt[], p_horizon timestamptz)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
-				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, address text, ref text,
+				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, conditional boolean, address text, ref text,
 				   locale text, attributes text)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -123,6 +126,7 @@ DECLARE
 	v_since		timestamptz[];
 	v_wait		timestamptz[];	-- of each attempt of the batch, as is the next
 	v_newer		uuid[];
+	v_asked		record;			-- what conditions say, see conditions_@TIER@()
 	v_off		integer;		-- of the lane's channel: channel_bit()
 	v_periods	constant text[] := notif_private.quiet_categories();
 	v_quiet		constant boolean := v_periods IS NOT NULL OR EXISTS (SELECT FROM notif_private.quiet_hours);
@@ -151,10 +155,11 @@ BEGIN
 	SELECT p.subjects, p.parks, p.closed, p.since INTO v_subjects, v_parks, v_closed, v_since
 	  FROM notif_private.parked_@TIER@(p_lane) p;
 	v_newer := notif_private.superseded_@TIER@(p_batch, v_now);
+	v_asked := notif_private.conditions_@TIER@(p_turn, p_lane, p_batch, v_now);
 	RETURN QUERY
 	WITH batch AS MATERIALIZED (
 		SELECT b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
-			   b.collapse, b.subject, b.campaign, ep.address, rc.ref, rc.locale, rc.attributes, ty.retention, ty.ordered,
+			   b.collapse, b.subject, b.campaign, b.conditional, ep.address, rc.ref, rc.locale, rc.attributes, ty.retention, ty.ordered,
 			   -- In quiet hours what bypasses them does not wait behind what they put off.
 			   CASE WHEN b.attempt >= 32000 THEN NULL
 					WHEN pk.park IS NOT NULL THEN pk.due
@@ -180,7 +185,7 @@ BEGIN
 						 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & (v_off << 8) <> 0)) THEN 'suppressed:preference'
 					WHEN NOT ty.bypass AND q.until IS NOT NULL
 						 AND (q.until + q.jitter >= b.expires_at OR b.attempt >= 32000) THEN 'expired:quiet_hours'
-			   END AS halt, v_newer[b.nth] AS newer,
+			   END AS halt, v_newer[b.nth] AS newer, v_asked.says[b.nth] AS says,
 			   -- charged once per delivery: later attempts pass free
 			   b.charged,
 			   CASE WHEN v_here IS NULL OR b.charged THEN 0
@@ -189,7 +194,7 @@ BEGIN
 												 WHERE c.id = b.campaign))
 			   END AS mask
 		  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-												 expires_at, charged, collapse, subject, campaign, due, nth)
+												 expires_at, charged, collapse, subject, campaign, due, conditional, nth)
 		  LEFT JOIN LATERAL (SELECT greatest(b.due, p_horizon + interval '1 microsecond') AS due WHERE b.due > v_now OFFSET 0) later ON true
 		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c WHERE c.event = b.event OFFSET 0) cn ON true
 		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, t.limits, c.retention, c.number, c.default_enabled,
@@ -221,20 +226,26 @@ BEGIN
 			 WHERE e.until IS NOT NULL OFFSET 0) q ON true
 	),
 	-- Collapse: what a newer one replaces, unless a gate stops that one here.
-	settled AS MATERIALIZED (
+	replaced AS MATERIALIZED (
 		SELECT b.*,
 			   CASE WHEN b.halt IS NULL AND b.newer IS NOT NULL
 						 AND NOT EXISTS (SELECT FROM batch n WHERE n.delivery = b.newer AND n.halt IS NOT NULL)
-					THEN 'superseded:collapse' ELSE b.halt END AS stop
+					THEN 'superseded:collapse' ELSE b.halt END AS halted
 		  FROM batch b
+	),
+	-- Conditions: asked only of what nothing else stops or puts off.
+	settled AS MATERIALIZED (
+		SELECT b.*, b.says = 'check' AND b.halted IS NULL AND b.wait IS NULL AS asks,
+			   CASE WHEN b.says <> 'check' AND b.halted IS NULL AND b.wait IS NULL THEN b.says ELSE b.halted END AS stop
+		  FROM replaced b
 	),
 	-- Ranks only for those that a limit applies to: person by person, each one's in order.
 	asked AS MATERIALIZED (
 		SELECT b.*, row_number() OVER (ORDER BY b.recipient, b.ord, b.delivery) AS k
-		  FROM settled b WHERE b.mask <> 0 AND b.stop IS NULL AND b.wait IS NULL
+		  FROM settled b WHERE b.mask <> 0 AND b.stop IS NULL AND b.wait IS NULL AND b.asks IS NOT TRUE
 		UNION ALL
 		SELECT b.*, NULL
-		  FROM settled b WHERE (b.mask <> 0 AND b.stop IS NULL AND b.wait IS NULL) IS NOT TRUE
+		  FROM settled b WHERE (b.mask <> 0 AND b.stop IS NULL AND b.wait IS NULL AND b.asks IS NOT TRUE) IS NOT TRUE
 	),
 	-- Limits that all recipients share come first, since they charge nobody yet.
 	shared AS MATERIALIZED (
@@ -265,16 +276,18 @@ BEGIN
 	judged AS MATERIALIZED (
 		SELECT a.*, l.place,
 			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 1)
-					WHEN a.wait IS NOT NULL THEN 'deferred'
+					WHEN a.wait IS NOT NULL OR a.asks THEN 'deferred'
 					WHEN l.place IS NULL THEN 'flight'
 					WHEN l.retry_at < a.expires_at AND a.attempt < 32000 THEN 'deferred'
 					WHEN l.retry_at IS NULL AND v_folds & (1::bigint << l.place) <> 0 THEN 'merged'
 					ELSE 'suppressed' END AS verdict,
-			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 2)
+			   CASE WHEN a.stop IS NOT NULL THEN substr(a.stop, strpos(a.stop, ':') + 1)
+					WHEN a.asks THEN 'condition'
 					WHEN a.wait IS NOT NULL THEN a.why
 					WHEN l.place IS NOT NULL THEN 'rate_limited:' || v_names[l.place + 1] END AS reason,
 			   -- its own time is after the horizon; equal times are read in order
 			   CASE WHEN a.wait IS NOT NULL THEN a.wait
+					WHEN a.asks THEN v_asked.due
 					ELSE greatest(l.retry_at, p_horizon) + interval '1 microsecond' END AS next_at
 		  FROM asked a
 		 CROSS JOIN shared s
@@ -296,11 +309,12 @@ BEGIN
 	),
 	refiled AS (
 		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-												   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign)
-		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', j.next_at), v_inc, coalesce(- j.park, p_lane), j.next_at, j.delivery, hashint8(j.recipient) & 63,
+												   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign, conditional)
+		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', j.next_at), v_inc,
+			   CASE WHEN j.asks THEN - v_asked.park ELSE coalesce(- j.park, p_lane) END, j.next_at, j.delivery, hashint8(j.recipient) & 63,
 			   -- tries stays: a deferral is not an attempt
 			   j.attempt + 1, j.tries, j.type_id, j.ord, j.recipient, j.endpoint, j.event, j.expires_at, j.charged,
-			   j.collapse, j.subject, j.campaign
+			   j.collapse, j.subject, j.campaign, j.conditional
 		  FROM judged j WHERE j.verdict = 'deferred'
 		RETURNING 1
 	),
@@ -309,7 +323,7 @@ BEGIN
 		INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, limited, lane, until, ord, limits)
 		SELECT j.endpoint, j.place IS NOT NULL, p_lane, max(j.next_at), max(j.ord), bit_or(1::bigint << j.place)
 		  FROM judged j
-		 WHERE j.verdict = 'deferred' AND j.ordered AND j.park IS NULL GROUP BY j.endpoint, j.place IS NOT NULL ORDER BY 1, 2
+		 WHERE j.verdict = 'deferred' AND j.ordered AND j.park IS NULL AND j.asks IS NOT TRUE GROUP BY j.endpoint, j.place IS NOT NULL ORDER BY 1, 2
 		ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
 		   SET (lane, until, ord, limits) = (SELECT b.lane, b.until, b.ord, b.limits FROM notif_private.still_blocked(
 				k.lane, k.until, k.ord, k.limits, excluded.lane, excluded.until, excluded.ord, excluded.limits, p_horizon) b)
@@ -318,7 +332,7 @@ BEGIN
 		INSERT INTO notif_private.flight_@TIER@ (ring, worker, flight, closed, lane, attempts)
 		SELECT p_turn % 4, p_worker, p_flight, false, p_lane, f.attempts
 		  FROM (SELECT array_agg((j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
-								  j.expires_at, true, j.collapse, j.subject, j.campaign, NULL)::notif_private.attempt) AS attempts
+								  j.expires_at, true, j.collapse, j.subject, j.campaign, NULL, j.conditional)::notif_private.attempt) AS attempts
 				  FROM judged j WHERE j.verdict = 'flight') f
 		 WHERE f.attempts IS NOT NULL
 		RETURNING cardinality(flight_@TIER@.attempts) AS n
@@ -344,12 +358,12 @@ BEGIN
 			   CASE WHEN v_folds <> 0 THEN (
 				SELECT notif_private.fold_over_limit(@TIERNO@::smallint,
 					   array_agg((j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint, j.expires_at,
-								  j.charged, j.collapse, j.subject, j.campaign, NULL)::notif_private.attempt ORDER BY j.ord),
+								  j.charged, j.collapse, j.subject, j.campaign, NULL, j.conditional)::notif_private.attempt ORDER BY j.ord),
 					   array_agg(v_names[j.place + 1] ORDER BY j.ord), v_now)
 				  FROM judged j WHERE j.verdict = 'merged') END AS folded
 	)
 	SELECT cardinality(p_batch), j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
-		   j.expires_at, j.collapse, j.subject, j.campaign, j.address, j.ref, j.locale, j.attributes
+		   j.expires_at, j.collapse, j.subject, j.campaign, j.conditional, j.address, j.ref, j.locale, j.attributes
 	  FROM proof LEFT JOIN judged j ON proof.held AND j.verdict = 'flight'
 	 ORDER BY j.ord;
 END
@@ -374,7 +388,7 @@ BEGIN
 	 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
 	SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint,
 					  s.expires_at, s.charged, s.collapse, s.subject, s.campaign,
-					  CASE WHEN p_lane < 0 THEN timestamptz '-infinity' END)::notif_private.attempt ORDER BY s.n),
+					  CASE WHEN p_lane < 0 THEN timestamptz '-infinity' END, s.conditional)::notif_private.attempt ORDER BY s.n),
 		   (array_agg(s.due_at ORDER BY s.n DESC))[1], (array_agg(s.ord ORDER BY s.n DESC))[1],
 		   (array_agg(s.delivery ORDER BY s.n DESC))[1]
 	  INTO batch, v_due, v_ord, v_id
@@ -416,7 +430,7 @@ BEGIN
 		FOR v_late IN SELECT x FROM pg_snapshot_xip(s_from) x
 			WHERE pg_visible_in_snapshot(x, s_to) AND (at_xid IS NULL OR x >= at_xid) ORDER BY x LOOP
 			SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
-							  o.expires_at, false, o.collapse, o.subject, o.campaign, o.due)::notif_private.attempt ORDER BY o.n),
+							  o.expires_at, false, o.collapse, o.subject, o.campaign, o.due, o.conditional)::notif_private.attempt ORDER BY o.n),
 				   (array_agg(o.ord ORDER BY o.n DESC))[1]
 			  INTO v_more, v_ord
 			  FROM (SELECT o.*, row_number() OVER () AS n
@@ -435,7 +449,7 @@ BEGIN
 		END LOOP;
 	END IF;
 	SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
-					  o.expires_at, false, o.collapse, o.subject, o.campaign, o.due)::notif_private.attempt ORDER BY o.n),
+					  o.expires_at, false, o.collapse, o.subject, o.campaign, o.due, o.conditional)::notif_private.attempt ORDER BY o.n),
 		   (array_agg(o.xid ORDER BY o.n DESC))[1], (array_agg(o.ord ORDER BY o.n DESC))[1]
 	  INTO v_more, v_xid, v_ord
 	  FROM (SELECT o.*, row_number() OVER () AS n
@@ -458,7 +472,7 @@ COMMENT ON FUNCTION notif_private.read_window_@TIER@(integer, pg_snapshot, pg_sn
 CREATE FUNCTION notif_private.worker_claim_@TIER@(p_lane integer, p_limit integer, p_worker bigint, p_flight bigint,
 												  p_due boolean DEFAULT true, p_careful boolean DEFAULT false)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
-				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, address text, ref text,
+				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, conditional boolean, address text, ref text,
 				   locale text, attributes text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -476,8 +490,9 @@ DECLARE
 BEGIN
 	-- Half for what comes back from the schedule, so that after an outage a fresh
 	-- attempt does not wait for all of it; what nobody wants goes to it as well.
+	v_batch := notif_private.read_checked_@TIER@(v_turn, p_lane, (p_limit + 1) / 2);
 	IF p_due THEN
-		v_batch := notif_private.read_parked_@TIER@(v_turn, p_lane, (p_limit + 1) / 2);
+		v_batch := v_batch || notif_private.read_parked_@TIER@(v_turn, p_lane, (p_limit + 1) / 2 - cardinality(v_batch));
 		due := notif_private.read_due_@TIER@(v_turn, p_lane, greatest((p_limit + 1) / 2 - cardinality(v_batch), 1));
 		v_batch := v_batch || due.batch;
 		v_taken := cardinality(v_batch);
@@ -536,7 +551,7 @@ COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, 
 CREATE FUNCTION notif_private.worker_fly_@TIER@(p_lane integer, p_attempts notif_private.attempt[], p_lanes integer[],
 												p_worker bigint, p_flight bigint)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
-				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, address text, ref text,
+				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, conditional boolean, address text, ref text,
 				   locale text, attributes text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET jit = off AS $$

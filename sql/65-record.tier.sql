@@ -34,7 +34,7 @@ BEGIN
 	RETURN QUERY
 	WITH told AS MATERIALIZED (
 		SELECT u.delivery, u.attempt, u.tries, u.ord, u.event, u.type_id, u.recipient, u.endpoint, u.expires_at,
-			   u.collapse, u.subject, u.campaign, replace(u.verdict, '_free', '') AS verdict,
+			   u.collapse, u.subject, u.campaign, u.conditional, replace(u.verdict, '_free', '') AS verdict,
 			   u.verdict NOT IN ('not_sent', 'superseded', 'retry_free', 'unknown_free') AS counts,
 			   u.reason, u.status, u.ref, u.latency, u.flight, u.gone_at,
 			   po.on_unknown, po.max_attempts, po.retention, po.ordered,
@@ -50,7 +50,7 @@ BEGIN
 				   END) + interval '1 microsecond' AS wanted_at
 		  FROM unnest(p_attempts, p_verdicts, p_reasons, p_statuses, p_refs, p_latencies, p_retry_after, p_gone_at, p_flights)
 			   u(delivery, attempt, tries, ord, event, type_id, recipient, endpoint, expires_at, charged, collapse,
-				 subject, campaign, due, verdict, reason, status, ref, latency, retry_after, gone_at, flight)
+				 subject, campaign, due, conditional, verdict, reason, status, ref, latency, retry_after, gone_at, flight)
 		  LEFT JOIN LATERAL (SELECT t.ordered, c.on_unknown, c.max_attempts, c.retention, c.retry_base, c.retry_cap
 							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 							  WHERE t.id = u.type_id OFFSET 0) po ON true
@@ -102,10 +102,10 @@ BEGIN
 	),
 	again AS (
 		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-												   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign)
+												   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign, conditional)
 		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', d.next_at), v_inc, p_lane, d.next_at, d.delivery, hashint8(d.recipient) & 63,
 			   d.attempt + 1, d.tries + d.counts::integer, d.type_id, d.ord, d.recipient, d.endpoint, d.event,
-			   d.expires_at, true, d.collapse, d.subject, d.campaign
+			   d.expires_at, true, d.collapse, d.subject, d.campaign, d.conditional
 		  FROM decided d WHERE d.state IN ('retry', 'deferred', 'unknown')
 		RETURNING due_at
 	),
@@ -202,10 +202,10 @@ BEGIN
 			RETURNING outcome.state
 		), again AS (
 			INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-													   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign)
+													   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign, conditional)
 			SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', v_now), v_inc, fl.lane, greatest(v_now, v_horizon) + interval '1 microsecond',
 				   d.delivery, hashint8(d.recipient) & 63, d.attempt + 1, d.tries + 1, d.type_id, d.ord, d.recipient, d.endpoint,
-				   d.event, d.expires_at, true, d.collapse, d.subject, d.campaign
+				   d.event, d.expires_at, true, d.collapse, d.subject, d.campaign, d.conditional
 			  FROM doubt d WHERE d.state = 'unknown'
 			RETURNING 1
 		), blocking AS (

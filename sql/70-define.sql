@@ -185,11 +185,11 @@ Example: SELECT notif.drop_category('social');$$;
 
 -- ---- types ------------------------------------------------------------------
 
-CREATE FUNCTION notif.define_type(
-	name text, category text, tier text DEFAULT 'standard', title text DEFAULT '', body text DEFAULT '',
-	channels text[] DEFAULT '{push,inbox}', push jsonb DEFAULT '{}', ttl interval DEFAULT '1 day',
-	enabled boolean DEFAULT true, ordered boolean DEFAULT NULL, dedup_window interval DEFAULT NULL)
-	RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- notif.define_type, which notes its caller: a condition is asked with his rights.
+CREATE FUNCTION notif_private.define_type(
+	name text, category text, tier text, title text, body text, channels text[], push jsonb, ttl interval,
+	enabled boolean, ordered boolean, dedup_window interval, send_if text, send_if_by name)
+	RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
 	tier_no	smallint;
@@ -261,29 +261,41 @@ BEGIN
 	END IF;
 
 	INSERT INTO notif_private.type AS t
-		(name, category, tier, channels, title, body, push, ttl, enabled, ordered, dedup_window, changed_at)
+		(name, category, tier, channels, title, body, push, ttl, enabled, ordered, dedup_window, changed_at, send_if, send_if_by)
 	VALUES (define_type.name, define_type.category, tier_no, define_type.channels, define_type.title,
 			define_type.body, define_type.push, define_type.ttl, define_type.enabled,
 			-- a code that waits for its retry must not hold up the next one
-			coalesce(define_type.ordered, define_type.tier <> 'critical'), define_type.dedup_window, notif.now())
+			coalesce(define_type.ordered, define_type.tier <> 'critical'), define_type.dedup_window, notif.now(),
+			define_type.send_if, CASE WHEN define_type.send_if IS NOT NULL THEN define_type.send_if_by END)
 	ON CONFLICT ON CONSTRAINT type_name_key DO UPDATE
 		SET category = EXCLUDED.category, tier = EXCLUDED.tier, channels = EXCLUDED.channels,
 			title = EXCLUDED.title, body = EXCLUDED.body, push = EXCLUDED.push, ttl = EXCLUDED.ttl,
 			enabled = EXCLUDED.enabled, ordered = EXCLUDED.ordered, dedup_window = EXCLUDED.dedup_window,
-			changed_at = EXCLUDED.changed_at;
+			changed_at = EXCLUDED.changed_at,
+			send_if = EXCLUDED.send_if, send_if_by = EXCLUDED.send_if_by;
 	PERFORM notif_private.compile_limits();
 	PERFORM notif_private.config_changed();
 END
 $$;
-COMMENT ON FUNCTION notif.define_type(text, text, text, text, text, text[], jsonb, interval, boolean, boolean, interval) IS
+COMMENT ON FUNCTION notif_private.define_type(text, text, text, text, text, text[], jsonb, interval, boolean, boolean, interval, text, name) IS
+	'What notif.define_type does with the rights of the owner; send_if has been checked, send_if_by is the role that asked.';
+
+CREATE FUNCTION notif.define_type(
+	name text, category text, tier text DEFAULT 'standard', title text DEFAULT '', body text DEFAULT '',
+	channels text[] DEFAULT '{push,inbox}', push jsonb DEFAULT '{}', ttl interval DEFAULT '1 day',
+	enabled boolean DEFAULT true, ordered boolean DEFAULT NULL, dedup_window interval DEFAULT NULL,
+	send_if text DEFAULT NULL)
+	RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_define_type';
+COMMENT ON FUNCTION notif.define_type(text, text, text, text, text, text[], jsonb, interval, boolean, boolean, interval, text) IS
 $$Defines or redefines a type of event: what publish names.
 tier: 'critical' (one-time codes, alarms), 'standard' or 'bulk' (campaigns); each has queues and workers of its own.
 title, body: templates; {name}, {a.b} and, of arrays, {a.0.b} read the event's data, {recipient.ref}, {recipient.locale} and {recipient.x} the recipient, {notif.event}, {notif.type} and {notif.timestamp} the event.
 channels: 'push' and 'inbox'. push: options of the push message, see docs/reference.md.
 ttl: from 1 second to 28 days; what is not delivered by then expires. enabled: false refuses publishing, see notif.disable_type.
-ordered: true lets an endpoint have one message of its tier in the air at a time, in the order of publishing, also behind one that waits for its retry; false lets each go when it can. Default true, in the critical tier false. Behind what a rate limit defers only that waits which the limit applies to.
+ordered: true lets an endpoint have one message of its tier in the air at a time, in the order of publishing, also behind one that waits for its retry; false lets each go when it can. Default true, in the critical tier false.
 dedup_window: 1 second to 31 days; a recipient is told of the first event of a source (notif.publish(source => ...); events without one count as one source), and of the next one that was published at least so much later. What comes in between is neither pushed nor put into the inbox: its outcome is suppressed, 'duplicate'. NULL: every event counts.
-Errors: 22023 bad value or template, 42704 unknown category, 0A000 channel not supported.
+send_if: a condition that is asked before each sending, see notif.publish; it holds for all events of the type, is asked with the rights of the role that calls this, and their own must hold as well.
+Errors: 22023 bad value or template, 42704 unknown category, 0A000 channel not supported; 42601, 42703, 42804, 42501 … send_if is not one boolean expression that this role may ask.
 Example: SELECT notif.define_type('order.shipped', 'transactional', title => 'On its way', body => 'Order {order} has been shipped');$$;
 
 CREATE FUNCTION notif_private.set_type_enabled(name text, enabled boolean) RETURNS void

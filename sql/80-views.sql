@@ -71,7 +71,7 @@ COMMENT ON VIEW notif.categories IS 'Categories as notif.define_category defined
 
 CREATE VIEW notif.types AS
 	SELECT t.name, t.category, (ARRAY['critical', 'standard', 'bulk'])[t.tier + 1] AS tier, t.channels, t.title, t.body,
-		   t.push, t.ttl, t.enabled, t.ordered, t.dedup_window, t.changed_at
+		   t.push, t.ttl, t.enabled, t.ordered, t.dedup_window, t.changed_at, t.send_if, t.send_if_by
 	FROM notif_private.type t;
 COMMENT ON VIEW notif.types IS 'Types of event as notif.define_type defined them.';
 

@@ -178,7 +178,7 @@ COMMENT ON FUNCTION notif_private.explain_sending(notif_private.type, bigint, in
 
 CREATE FUNCTION notif_private.explain(its notif_private.type, ev notif_private.event, who bigint)
 	RETURNS TABLE (gate text, verdict text, detail jsonb, agrees boolean)
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
 	wanted	constant text[] := coalesce(ev.channels, its.channels);
@@ -223,6 +223,11 @@ BEGIN
 		RETURN QUERY
 		SELECT 'expiry', CASE WHEN ev.expires_at <= notif.now() THEN 'expired:expired' ELSE 'pass' END,
 			   jsonb_build_object('expires_at', ev.expires_at), NULL::boolean;
+	END IF;
+	IF 'push' = ANY (wanted) THEN
+		RETURN QUERY SELECT x.gate, x.verdict, x.detail, NULL::boolean FROM notif_private.explain_condition(its, ev, who) x;
+	END IF;
+	IF ev.id IS NOT NULL THEN
 		-- what became of it: the newest word on each delivery
 		RETURN QUERY
 		SELECT 'outcome', o.state || coalesce(':' || o.reason, ''),
@@ -241,7 +246,7 @@ COMMENT ON FUNCTION notif_private.explain(notif_private.type, notif_private.even
 
 CREATE FUNCTION notif.explain(event uuid, recipient text)
 	RETURNS TABLE (step integer, gate text, verdict text, detail jsonb, agrees boolean)
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
 	who		bigint := notif_private.recipient_id(explain.recipient);
@@ -270,7 +275,7 @@ Example: SELECT step, gate, verdict, detail FROM notif.explain('01890a5d-ac96-77
 
 CREATE FUNCTION notif.explain(type text, recipient text)
 	RETURNS TABLE (step integer, gate text, verdict text, detail jsonb, agrees boolean)
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
 	who		bigint := notif_private.recipient_id(explain.recipient);

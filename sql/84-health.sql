@@ -12,6 +12,7 @@ DECLARE
 	word		text;
 	inst		notif_private.instance;
 	since		timestamptz;
+	suspended	text;
 BEGIN
 	RETURN QUERY SELECT 'preload', preloaded, CASE WHEN preloaded THEN 'loaded at server start' ELSE 'not loaded' END,
 		CASE WHEN NOT preloaded THEN 'Add notif to shared_preload_libraries and restart the server.' END;
@@ -23,7 +24,7 @@ BEGIN
 		   FILTER (WHERE w.state <> 'running' OR w.failing > 0)
 	INTO n, m, word
 	FROM notif_private.workers_here() w;
-	RETURN QUERY SELECT 'workers', m > 0 AND n = m, format('%s of %s running well', n, greatest(m, 6)),
+	RETURN QUERY SELECT 'workers', m > 0 AND n = m, format('%s of %s running well', n, greatest(m, 7)),
 		CASE WHEN m = 0 THEN format('Add %s to notif.databases and reload the server.', quote_literal(current_database()))
 			 WHEN n < m THEN coalesce(word, 'A worker has not turned its loop for 90 s: see its row in notif.workers.') END;
 
@@ -47,6 +48,19 @@ BEGIN
 			 ELSE format('%s reaches %s', word, to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD')) END,
 		CASE WHEN since IS NULL THEN 'The first publish or the upkeep worker makes them.'
 			 WHEN since < clock_timestamp() + interval '2 days' THEN 'The upkeep worker makes them: see its row in notif.workers.' END;
+
+	SELECT min(u.at), string_agg(DISTINCT (SELECT t.name FROM notif_private.event e JOIN notif_private.type t ON t.id = e.type_id
+											WHERE e.id = u.event), ', ') INTO since, word
+	FROM notif_private.unchecked u WHERE u.at < notif.now() - interval '1 minute';
+	SELECT string_agg(l.name, ', ' ORDER BY l.name) INTO suspended
+	FROM (SELECT DISTINCT ON (s.name) s.name, s.by FROM notif_private.switch_log s WHERE s.what = 'type' ORDER BY s.name, s.id DESC) l
+	WHERE l.by = 'notif' AND EXISTS (SELECT FROM notif_private.pause p WHERE p.what = 'type' AND p.name = l.name);
+	RETURN QUERY SELECT 'conditions', since IS NULL AND suspended IS NULL,
+		CASE WHEN suspended IS NOT NULL THEN 'took too long: ' || suspended
+			 WHEN since IS NOT NULL THEN format('%s s behind', extract(epoch FROM notif.now() - since)::bigint)
+			 ELSE 'asked in time' END,
+		CASE WHEN suspended IS NOT NULL THEN 'These types are paused: notif.switches says why. Make send_if faster, an index perhaps, then notif.resume the type.'
+			 WHEN since IS NOT NULL THEN format('First in line: %s. See the conditions worker in notif.workers; a provider that is down holds them up as well.', word) END;
 
 	SELECT count(*), string_agg(p.what || coalesce(' ' || nullif(p.name, ''), ''), ', ' ORDER BY p.what, p.name)
 	INTO n, word FROM notif_private.pause p;
@@ -122,5 +136,5 @@ END
 $$;
 COMMENT ON FUNCTION notif.health() IS
 $$Checks that notif does its work, one row each; ok = false comes with a hint.
-preload, workers, dispatch, instance (restored or copied?), partitions (two days ahead), switches (anything paused), providers (breakers that are open, routes parked for want of working credentials), routes (applications without one), quarantine, lag (what waits for over a minute), digests (what is gathered, is it told in time), expired (over 1% of all deliveries), publications (of logical replication that hold notif's tables), ledger (do the counts add up).
+preload, workers, dispatch, instance (restored or copied?), partitions (two days ahead), conditions (send_if: asked in time, none too slow), switches (anything paused), providers (breakers that are open, routes parked for want of working credentials), routes (applications without one), quarantine, lag (what waits for over a minute), digests (what is gathered, is it told in time), expired (over 1% of all deliveries), publications (of logical replication that hold notif's tables), ledger (do the counts add up).
 Example: SELECT * FROM notif.health() WHERE NOT ok;$$;

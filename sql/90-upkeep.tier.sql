@@ -39,7 +39,7 @@ DECLARE
 	child	regclass;
 	held	boolean;
 BEGIN
-	FOREACH kind IN ARRAY ARRAY['outbox', 'cursor', 'flight', 'tally'] LOOP
+	FOREACH kind IN ARRAY ARRAY['outbox', 'cursor', 'verdict', 'flight', 'tally'] LOOP
 		child := format('notif_private.%s_@TIER@_%s', kind, p_turn % CASE kind WHEN 'outbox' THEN 8 ELSE 4 END);
 		CONTINUE WHEN pg_relation_size(child) = 0;
 		BEGIN
@@ -68,6 +68,9 @@ BEGIN
 				   AND (NOT o.done OR EXISTS (SELECT FROM notif_private.cursor_@TIER@ n
 						WHERE n.role = o.role AND n.lane = o.lane AND n.key = o.key AND n.ring <> o.ring))', child)
 				USING (p_turn + 3) % 4;		-- the slot in use, one turn before this one
+			held := false;
+		WHEN 'verdict' THEN
+			PERFORM notif_private.keep_verdicts_@TIER@(child, ((p_turn + 3) % 4)::integer);
 			held := false;
 		WHEN 'flight' THEN
 			EXECUTE format('SELECT EXISTS (
@@ -127,6 +130,7 @@ BEGIN
 	IF greatest(pg_relation_size(format('notif_private.outbox_@TIER@_%s', v_turn % 8)::regclass),
 				pg_relation_size(format('notif_private.cursor_@TIER@_%s', v_turn % 4)::regclass),
 				pg_total_relation_size(format('notif_private.flight_@TIER@_%s', v_turn % 4)::regclass),
+				pg_relation_size(format('notif_private.verdict_@TIER@_%s', v_turn % 4)::regclass),
 				-- folded early: notif.state sums it
 				pg_relation_size(format('notif_private.tally_@TIER@_%s', v_turn % 4)::regclass) * 128) < p_bytes THEN
 		RETURN false;

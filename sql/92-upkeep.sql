@@ -119,7 +119,8 @@ BEGIN
 			GET DIAGNOSTICS n = ROW_COUNT;
 			one := n + notif_private.forget_totals() + notif_private.forget_duplicates() > 0;
 		WHEN 10 THEN
-			one := notif_private.unblock_critical() + notif_private.unblock_standard() + notif_private.unblock_bulk() > 0;
+			one := notif_private.unblock_critical() + notif_private.unblock_standard() + notif_private.unblock_bulk()
+				   + notif_private.uncheck_critical() + notif_private.uncheck_standard() + notif_private.uncheck_bulk() > 0;
 		WHEN 11 THEN
 			SELECT x.parent, x.child INTO detach_parent, detach_child
 			  FROM notif_private.expire_partition(p_retention, clock_timestamp()) x;

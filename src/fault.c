@@ -130,7 +130,7 @@ static bool
 fault_arm(const char *name, const char *action, int nth, int times, const char *kind, const char *tier)
 {
 	static const char *const actions[] = {"none", "wait", "error", "die"};
-	static const char *const kinds[] = {"upkeep", "router", "dispatcher"};
+	static const char *const kinds[] = {"upkeep", "router", "dispatcher", "conditions"};
 	static const char *const tiers[] = {"critical", "standard", "bulk"};
 	int			point = fault_point_number(name);
 	int			what = fault_word_number(action, actions, lengthof(actions));

@@ -19,6 +19,9 @@
  *	K9b	any worker: connected, its loop does not exist
  *	K11a	router: digests are closed, their events inserted, and not committed
  *	K11b	router: that has committed, the events are not routed
+ *	K10	conditions: answers are known, nothing is written
+ *	K11	conditions: verdicts are inserted and not committed
+ *	K12	conditions: they have committed, the dispatcher does not know
  */
 #ifndef NOTIF_FAULT_H
 #define NOTIF_FAULT_H
@@ -26,7 +29,8 @@
 #ifdef NOTIF_FAULTS
 
 #define NOTIF_FAULT_LIST(X) \
-	X(K1) X(K2) X(K3) X(K4) X(K5) X(K6) X(K7) X(K8a) X(K8b) X(K9a) X(K9b) X(K11a) X(K11b)
+	X(K1) X(K2) X(K3) X(K4) X(K5) X(K6) X(K7) X(K8a) X(K8b) X(K9a) X(K9b) \
+	X(K10) X(K11) X(K11a) X(K11b) X(K12)
 
 #define NOTIF_FAULT_ENUM(name) NOTIF_FAULT_##name,
 typedef enum NotifFaultPoint

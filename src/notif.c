@@ -115,6 +115,8 @@ notif_worker_kind_name(NotifWorkerKind kind)
 			return "router";
 		case NOTIF_WORKER_DISPATCHER:
 			return "dispatcher";
+		case NOTIF_WORKER_CONDITIONS:
+			return "conditions";
 	}
 	return "-";
 }

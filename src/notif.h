@@ -32,13 +32,14 @@ typedef enum NotifWorkerKind
 {
 	NOTIF_WORKER_UPKEEP = 0,
 	NOTIF_WORKER_ROUTER = 1,
-	NOTIF_WORKER_DISPATCHER = 2	/* in a fused tier the router as well */
+	NOTIF_WORKER_DISPATCHER = 2,	/* in a fused tier the router as well */
+	NOTIF_WORKER_CONDITIONS = 3
 } NotifWorkerKind;
 
 /* "critical", "standard", "bulk"; "-" for NOTIF_TIER_NONE. */
 extern const char *notif_tier_name(int tier);
 
-/* "upkeep", "router", "dispatcher". */
+/* "upkeep", "router", "dispatcher", "conditions". */
 extern const char *notif_worker_kind_name(NotifWorkerKind kind);
 
 /*

@@ -26,6 +26,7 @@
 #include "utils/uuid.h"
 #include "utils/xid8.h"
 
+#include "condition.h"
 #include "event_id.h"
 #include "ids.h"
 #include "publish_rows.h"
@@ -47,7 +48,8 @@ PG_FUNCTION_INFO_V1(notif_current_incarnation);
 enum
 {
 	ARG_TYPE, ARG_RECIPIENT, ARG_DATA, ARG_RECIPIENTS, ARG_TOPIC, ARG_IDEMPOTENCY_KEY,
-	ARG_CORRELATION_ID, ARG_COLLAPSE_KEY, ARG_SOURCE, ARG_THREAD, ARG_CHANNELS, ARG_EXPIRES_IN, ARG_CAMPAIGN
+	ARG_CORRELATION_ID, ARG_COLLAPSE_KEY, ARG_SOURCE, ARG_THREAD, ARG_CHANNELS, ARG_EXPIRES_IN, ARG_CAMPAIGN,
+	ARG_SEND_IF
 };
 
 typedef struct PublishCall
@@ -404,6 +406,8 @@ body_hash(FunctionCallInfo fcinfo, const PublishCall *pub)
 	if (pub->audience > 0)
 		appendBinaryStringInfo(&s, (char *) ARR_DATA_PTR(DatumGetArrayTypeP(pub->recipients)), pub->audience * 8);
 	appendBinaryStringInfo(&s, (char *) &pub->data->root, VARSIZE(pub->data) - VARHDRSZ);
+	if (!PG_ARGISNULL(ARG_SEND_IF))
+		appendBinaryStringInfo(&s, VARDATA_ANY(PG_GETARG_TEXT_PP(ARG_SEND_IF)), VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(ARG_SEND_IF)));
 	for (int i = 0; i < 2; i++)
 	{
 		half = hash_bytes_extended((unsigned char *) s.data, s.len, (uint64) i);
@@ -474,7 +478,8 @@ insert_event(FunctionCallInfo fcinfo, const PublishCall *pub, const NotifConfig 
 		{ARG_COLLAPSE_KEY, NOTIF_EVENT_COLLAPSE},
 		{ARG_SOURCE, NOTIF_EVENT_SOURCE},
 		{ARG_THREAD, NOTIF_EVENT_THREAD},
-		{ARG_CHANNELS, NOTIF_EVENT_CHANNELS}
+		{ARG_CHANNELS, NOTIF_EVENT_CHANNELS},
+		{ARG_SEND_IF, NOTIF_EVENT_SEND_IF}
 	};
 	Datum		values[NOTIF_EVENT_COLUMNS];
 	bool		nulls[NOTIF_EVENT_COLUMNS] = {false};
@@ -545,6 +550,8 @@ notif_publish(PG_FUNCTION_ARGS)
 	SPI_connect();
 	config = notif_config_get();
 	GetUserIdAndSecContext(&caller, &sec_context);
+	if (!PG_ARGISNULL(ARG_SEND_IF))
+		notif_condition_check(text_to_cstring(PG_GETARG_TEXT_PP(ARG_SEND_IF)), caller);
 	SetUserIdAndSecContext(config->owner, sec_context | SECURITY_LOCAL_USERID_CHANGE);
 
 	pub.type = notif_type_get(type_name);

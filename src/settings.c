@@ -24,6 +24,7 @@ int			guc_shutdown_grace = 5000;
 int			guc_max_in_flight = 4000;
 int			guc_breaker_volume = NOTIF_BREAKER_VOLUME;
 int			guc_claim_batch = 1000;
+int			guc_condition_timeout = 1000;
 int			guc_router_chunk = 2000;
 int			guc_retention_days = 30;
 
@@ -49,6 +50,12 @@ notif_settings_define(void)
 							"Attempts that a dispatcher claims in one transaction, at most.",
 							NULL, &guc_claim_batch, 1000, 1, 1000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("notif.condition_timeout",
+							"Time that a condition (send_if) may take.",
+							"A type of which one notification alone took longer three times in a row is paused.",
+							&guc_condition_timeout, 1000, 10, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	DefineCustomStringVariable("notif.databases",
 							   "Databases in which the workers of notif run.",

@@ -24,6 +24,7 @@ extern int	guc_shutdown_grace; /* ms a dispatcher may drain after SIGTERM */
 extern int	guc_max_in_flight;	/* attempts on the wire per dispatcher */
 extern int	guc_breaker_volume; /* results that a breaker judges by, at least */
 extern int	guc_claim_batch;	/* attempts per claim transaction */
+extern int	guc_condition_timeout;	/* ms that a condition may take */
 extern int	guc_router_chunk;	/* recipients per router transaction */
 extern int	guc_retention_days; /* events, outcomes and inbox items are kept */
 

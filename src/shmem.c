@@ -115,6 +115,9 @@ shmem_init_database(NotifDatabaseSlot *database)
 {
 	pg_atomic_init_u32(&database->dboid, InvalidOid);
 	pg_atomic_init_u64(&database->optouts, 0);
+	pg_atomic_init_u32(&database->asking, 0);
+	for (int t = 0; t < NOTIF_TIERS; t++)
+		pg_atomic_init_u32(&database->checked[t], 0);
 	for (int i = 0; i < NOTIF_WORKERS_PER_DB; i++)
 	{
 		NotifWorkerSlot *slot = &database->workers[i];
@@ -145,6 +148,8 @@ notif_worker_slot_index(NotifWorkerKind kind, int tier)
 		case NOTIF_WORKER_DISPATCHER:
 			Assert(tier >= 0 && tier < NOTIF_TIERS);
 			return NOTIF_TIERS + tier;
+		case NOTIF_WORKER_CONDITIONS:
+			return 2 * NOTIF_TIERS;
 	}
 	elog(ERROR, "unknown kind of notif worker: %d", (int) kind);
 	return -1;
@@ -155,13 +160,15 @@ notif_worker_slot_kind(int index)
 {
 	if (index == 0)
 		return NOTIF_WORKER_UPKEEP;
+	if (index == 2 * NOTIF_TIERS)
+		return NOTIF_WORKER_CONDITIONS;
 	return index < NOTIF_TIERS ? NOTIF_WORKER_ROUTER : NOTIF_WORKER_DISPATCHER;
 }
 
 int
 notif_worker_slot_tier(int index)
 {
-	return index == 0 ? NOTIF_TIER_NONE : index % NOTIF_TIERS;
+	return index == 0 || index == 2 * NOTIF_TIERS ? NOTIF_TIER_NONE : index % NOTIF_TIERS;
 }
 
 int64

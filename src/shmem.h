@@ -29,7 +29,8 @@
 #include "notif.h"
 
 #define NOTIF_MAX_DATABASES 16
-#define NOTIF_WORKERS_PER_DB (2 * NOTIF_TIERS)	/* upkeep, and no router in critical */
+/* upkeep, in each tier a router (none in critical) and a dispatcher, conditions */
+#define NOTIF_WORKERS_PER_DB (2 * NOTIF_TIERS + 1)
 #define NOTIF_MAX_LANES 64		/* shown per tier; more lanes work, unshown */
 #define NOTIF_LANE_NAME 64
 #define NOTIF_LANE_ERROR 160
@@ -127,6 +128,11 @@ typedef struct NotifDatabaseSlot
 	pg_atomic_uint32 dboid;		/* [A] InvalidOid until upkeep has attached */
 	NotifWorkerSlot workers[NOTIF_WORKERS_PER_DB];
 	NotifLaneSlot lanes[NOTIF_TIERS][NOTIF_MAX_LANES];
+
+	pg_atomic_uint32 asking;	/* [A] type whose condition is being asked, 0: none;
+								 * left by a worker that had to be ended for it */
+	pg_atomic_uint32 checked[NOTIF_TIERS];	/* [A] how often verdicts of conditions were
+											 * written */
 
 	/* Recipients of whom nothing may be sent unseen; see optout.h. */
 	pg_atomic_uint64 optouts;	/* [A] how many ever; written under [L] */

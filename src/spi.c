@@ -156,6 +156,40 @@ notif_spi_run(NotifStmt *stmt, const Datum *args, const char *nulls, long max_ro
 	return rows;
 }
 
+NotifRows
+notif_spi_run_once(const char *sql, int nargs, Oid *argtypes, Datum *args)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	NotifRows	rows = {0};
+	int			rc = SPI_execute_with_args(sql, nargs, argtypes, args, NULL, true, 0);
+
+	if (rc < 0)
+		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(rc));
+	rows.table = SPI_tuptable;
+	rows.count = SPI_processed;
+	MemoryContextSwitchTo(caller);
+	return rows;
+}
+
+void
+notif_spi_connect(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	MemoryContextSwitchTo(caller);
+}
+
+void
+notif_spi_finish(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	SPI_finish();
+	MemoryContextSwitchTo(caller);
+}
+
 void
 notif_spi_fresh_snapshot(void)
 {

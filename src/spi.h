@@ -84,6 +84,16 @@ extern NotifRows notif_spi_run(NotifStmt *stmt, const Datum *args,
 							   const char *nulls, long max_rows);
 
 /*
+ * Runs a statement that only reads, once, with the snapshot of the transaction;
+ * connected to SPI.  No argument is NULL.  Raises on any failure.
+ */
+extern NotifRows notif_spi_run_once(const char *sql, int nargs, Oid *argtypes, Datum *args);
+
+/* SPI for a function that a session calls; an ERROR in between disconnects. */
+extern void notif_spi_connect(void);
+extern void notif_spi_finish(void);
+
+/*
  * Takes a new snapshot for the statements that follow in this transaction, as
  * READ COMMITTED sessions do between statements.
  */

@@ -29,6 +29,7 @@
 #define PENDING_ROUTER(tier)	(1U << (tier))
 #define PENDING_CHANGE(tier)	(1U << (NOTIF_TIERS + (tier)))
 #define PENDING_UPKEEP			(1U << (2 * NOTIF_TIERS))
+#define PENDING_CONDITIONS		(1U << (2 * NOTIF_TIERS + 1))
 
 /* What the current transaction wakes, as the bits above. */
 static uint32 wake_pending = 0;
@@ -37,6 +38,7 @@ static uint32 wake_pending = 0;
 static uint32 wake_due = 0;
 
 PG_FUNCTION_INFO_V1(notif_wake_upkeep_sql);
+PG_FUNCTION_INFO_V1(notif_wake_conditions_sql);
 
 static void wake_note(uint32 bits);
 static void wake_at_xact_end(XactEvent event, void *arg);
@@ -63,6 +65,12 @@ void
 notif_wake_upkeep_at_commit(void)
 {
 	wake_note(PENDING_UPKEEP);
+}
+
+void
+notif_wake_conditions_at_commit(void)
+{
+	wake_note(PENDING_CONDITIONS);
 }
 
 /* The callbacks are registered once per backend, never per transaction. */
@@ -149,6 +157,8 @@ wake_for(uint32 due)
 		else if (due & PENDING_ROUTER(tier))
 			wake_router(tier);
 	}
+	if (due & PENDING_CONDITIONS)
+		notif_wake_worker(MyDatabaseId, NOTIF_WORKER_CONDITIONS, NOTIF_TIER_NONE);
 	if ((due & PENDING_UPKEEP) == 0)
 		wake_waiting_upkeep();
 	if (due & PENDING_UPKEEP)
@@ -244,6 +254,14 @@ wake_procno(uint32 procno)
 {
 	if (procno < ProcGlobal->allProcCount)
 		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
+}
+
+/* Wakes this database's conditions worker, at commit. */
+Datum
+notif_wake_conditions_sql(PG_FUNCTION_ARGS)
+{
+	notif_wake_conditions_at_commit();
+	PG_RETURN_VOID();
 }
 
 /* Wakes this database's upkeep and the launcher, at commit. */

@@ -29,9 +29,12 @@ extern void notif_wake_for_change(int tier);
 /* Likewise for this database's upkeep worker and the launcher. */
 extern void notif_wake_upkeep_at_commit(void);
 
+/* Likewise for this database's conditions worker. */
+extern void notif_wake_conditions_at_commit(void);
+
 /*
  * Wakes a worker at once; for workers that have just committed something for
- * another one.  tier is ignored for upkeep.
+ * another one.  tier is ignored for upkeep and conditions.
  */
 extern void notif_wake_worker(Oid database, NotifWorkerKind kind, int tier);
 

@@ -27,7 +27,7 @@ BEGIN
 	TRUNCATE t.flown;
 	INSERT INTO t.flown
 	SELECT row_number() OVER (), f, (c.delivery, c.attempt, c.tries, c.ord, c.event, c.type_id, c.recipient, c.endpoint,
-									 c.expires_at, true, c.collapse, c.subject, c.campaign, NULL)::notif_private.attempt
+									 c.expires_at, true, c.collapse, c.subject, c.campaign, NULL, c.conditional)::notif_private.attempt
 	FROM notif_private.worker_claim_standard((SELECT id FROM notif_private.route), most, 1, f) c WHERE c.delivery IS NOT NULL;
 	RETURN (SELECT string_agg(e.data ->> 'n', ' ' ORDER BY x.nth) FROM t.flown x JOIN notif_private.event e ON e.id = (x.a).event);
 END
