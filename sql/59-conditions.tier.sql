@@ -77,6 +77,12 @@ BEGIN
 	IF NOT v_pending AND NOT EXISTS (SELECT FROM unnest(p_batch) b WHERE b.conditional OR b.type_id = ANY (v_types)) THEN
 		RETURN;
 	END IF;
+	IF park IS NULL THEN
+		INSERT INTO notif_private.parking AS k (tier, route_id, what, name, subject_id) VALUES (@TIERNO@, p_lane, 'condition', '', 0)
+		RETURNING k.id INTO park;
+		filed := notif_private.condition_at_@TIER@(5, park);
+		hz := notif_private.condition_at_@TIER@(3, park);
+	END IF;
 	SELECT array_agg(CASE WHEN x.early AND x.says IS NULL THEN 'check' ELSE x.says END ORDER BY x.nth) INTO says
 	  FROM (
 		SELECT y.nth, y.says,
@@ -104,12 +110,6 @@ BEGIN
 				 WHERE (hs.has OR k.waits) AND w.delivery = b.delivery AND w.attempt = b.attempt
 				   AND w.at > p_now - interval '1 minute' LIMIT 1) v ON true) y) x;
 	IF 'check' = ANY (says) THEN
-		IF park IS NULL THEN
-			INSERT INTO notif_private.parking AS k (tier, route_id, what, name, subject_id) VALUES (@TIERNO@, p_lane, 'condition', '', 0)
-			RETURNING k.id INTO park;
-			filed := notif_private.condition_at_@TIER@(5, park);
-			hz := notif_private.condition_at_@TIER@(3, park);
-		END IF;
 		due := greatest(p_now, filed.due + interval '1 microsecond');
 		PERFORM notif_private.move_condition_@TIER@(p_turn, 5, park, filed.seq, due, 9223372036854775807,
 													'ffffffff-ffff-ffff-ffff-ffffffffffff', 0);

@@ -84,8 +84,8 @@ condition_statement(const char *expression, int *at)
 	initStringInfo(&s);
 	appendStringInfoString(&s, "SELECT notification.\"notif$row\", (\n");
 	*at = s.len;
-	/* the line break ends a comment */
-	appendStringInfo(&s, "%s\n) FROM pg_catalog.unnest(", expression);
+	/* the line break ends a comment; of several arrays unnest is grammar, not a function */
+	appendStringInfo(&s, "%s\n) FROM unnest(", expression);
 	for (int c = 0; c < NOTIF_CONDITION_COLUMNS; c++)
 		appendStringInfo(&s, "%s$%d", c > 0 ? ", " : "", c + 1);
 	appendStringInfoString(&s, ") WITH ORDINALITY AS notification(");
@@ -161,6 +161,12 @@ notif_condition_ask(const char *expression, Oid role, NotifConditionRow **rows, 
 
 /* ---- checking ---------------------------------------------------------------------- */
 
+static bool
+has_parameter(Node *node, void *context)
+{
+	return node != NULL && (IsA(node, ParamRef) || raw_expression_tree_walker(node, has_parameter, context));
+}
+
 /* One expression, and not a list, an alias or half a query. */
 static void
 check_parse(const char *expression)
@@ -177,6 +183,11 @@ check_parse(const char *expression)
 				errcode(ERRCODE_SYNTAX_ERROR),
 				errmsg("send_if is not one expression"),
 				errhint("For example EXISTS (SELECT FROM public.orders o WHERE o.id = (notification.data->>'order')::bigint)."));
+	if (has_parameter(target->val, NULL))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_PARAMETER),
+				errmsg("send_if has no parameters"),
+				errhint("Write values into the event's data, and read them from notification.data."));
 }
 
 /* Names, types and shape, with the role's rights. */

@@ -152,7 +152,7 @@ class Sandbox:
 SETTINGS = {
     "shared_preload_libraries": "notif",
     "notif.databases": DATABASE,
-    "max_worker_processes": "24",       # notif's eight, and parallel query's
+    "max_worker_processes": "24",       # notif's nine, and parallel query's
     "shared_buffers": os.environ.get("SHARED_BUFFERS") or "256MB",
     "listen_addresses": "",
     "port": "5432",
@@ -245,14 +245,14 @@ class Cluster:
     # -- notif in it --
 
     def workers(self):
-        """{(kind, tier): pid} once all six run."""
+        """{(kind, tier): pid} once all seven run."""
         deadline = time.monotonic() + 60
         while True:
             rows = self.pg.rows("SELECT kind, coalesce(tier, ''), pid FROM notif.workers WHERE state = 'running'")
-            if len(rows) >= 6:
+            if len(rows) >= 7:
                 return {(kind, tier): int(pid) for kind, tier, pid in rows}
             if time.monotonic() > deadline:
-                raise Failed("only %d of 6 workers run: %s" % (len(rows), self.pg.rows("SELECT * FROM notif.workers")))
+                raise Failed("only %d of 7 workers run: %s" % (len(rows), self.pg.rows("SELECT * FROM notif.workers")))
             self.rest(0.1)
 
     def rest(self, seconds):

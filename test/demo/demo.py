@@ -16,7 +16,7 @@ from stage import KEEP, ROOT, TMP, Failed, LedgerLine, Stage, heading, on_sigter
 PEOPLE, CODE_PEOPLE = 100000, 2500
 DEVICES = PEOPLE + PEOPLE // 5
 PHONE, TABLET = "a1" * 32, "b2" * 32
-WORKERS = 6
+WORKERS = 7
 
 
 def order(shop, total):

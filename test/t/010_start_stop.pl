@@ -54,7 +54,7 @@ $node->safe_psql('shop', q{
 my $old = worker_pids($node, 'shop');
 $node->safe_psql('shop', q{SELECT pg_terminate_backend(pid) FROM notif_private.worker_status() WHERE database = 'shop' AND pid IS NOT NULL});
 ok( $node->poll_query_until('shop',
-		q{SELECT count(*) = 6 FROM notif_private.worker_status()
+		q{SELECT count(*) = 7 FROM notif_private.worker_status()
 		  WHERE database = 'shop' AND state = 'running' AND restarts = 1}),
 	'terminated workers are started again');
 isnt(worker_pids($node, 'shop'), $old, 'as other processes');

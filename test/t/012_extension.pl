@@ -35,7 +35,7 @@ is(worker_pids($node, 'shop'), $pids, 'a rolled back DROP EXTENSION leaves the w
 # Replaced in one transaction: workers of the old one must not work on the new.
 $node->safe_psql('shop', 'BEGIN; DROP EXTENSION notif; CREATE EXTENSION notif; COMMIT');
 ok( $node->poll_query_until('shop',
-		q{SELECT count(*) = 6 FROM notif_private.worker_status()
+		q{SELECT count(*) = 7 FROM notif_private.worker_status()
 		  WHERE database = 'shop' AND state = 'running' AND restarts >= 1}),
 	'an extension replaced in one transaction gets new workers');
 

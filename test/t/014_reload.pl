@@ -42,7 +42,7 @@ set('notif.databases', 'one');
 ok( $node->poll_query_until('one',
 		q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'Two words' AND backend_type LIKE 'notif%'}),
 	'a database taken from the list loses its workers');
-ok( $node->poll_query_until('one', q{SELECT count(*) = 6 FROM notif_private.worker_status()}),
+ok( $node->poll_query_until('one', q{SELECT count(*) = 7 FROM notif_private.worker_status()}),
 	'and its place');
 set('notif.databases', 'one,"Two words"');
 ok(wait_for_workers($node, 'Two words'), 'it can come back');

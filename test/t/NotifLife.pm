@@ -16,8 +16,8 @@ use Exporter 'import';
 our @EXPORT = qw(new_node create_database wait_for_workers wait_for_state
   worker_pids worker_value no_surprises);
 
-# Workers of one database: upkeep, and router and dispatcher of three tiers.
-use constant WORKERS => 6;
+# Workers of one database: upkeep, conditions, and router and dispatcher of three tiers.
+use constant WORKERS => 7;
 
 # An initialised cluster, not started; %opts: conf => text, databases => list.
 sub new_node

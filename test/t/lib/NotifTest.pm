@@ -21,7 +21,7 @@ our @EXPORT = qw(new_shop new_cluster new_sandbox define_shop one_value token pe
   wait_true wait_idle wait_running wait_parked check_ledger balanced state_of no_crash
   fault_points fault wait_fault crashes);
 
-use constant WORKERS => 6;
+use constant WORKERS => 7;
 
 # ---- the sandbox -----------------------------------------------------------------
 
