@@ -248,7 +248,7 @@ strike(Conditions *c, Pace *pace, Check *check, int stage)
 	bool		found;
 	Slow	   *slow;
 
-	if (hash_get_num_entries(c->slow) >= SLOW_MAX)
+	if (c->slow != NULL && hash_get_num_entries(c->slow) >= SLOW_MAX)
 	{
 		hash_destroy(c->slow);
 		c->slow = NULL;
