@@ -151,7 +151,7 @@ SELECT t.claim() IS NULL AS nothing;
 SELECT notif.resume('type', 'note');
 SELECT t.claim();
 SELECT t.answer();
-SELECT DISTINCT state FROM t.fates('[1,30)');
+SELECT DISTINCT state FROM t.fates('[1,30)') ORDER BY state;
 SELECT what, name, drained FROM notif_private.parking ORDER BY id;
 
 -- ---- retries meet the switch, too; a long pause ends in expiry ---------------------------------

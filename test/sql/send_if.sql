@@ -454,3 +454,4 @@ SELECT send_if, send_if_by FROM notif.types WHERE name = 'typed';
 SELECT count(*) FROM notif.audit() WHERE NOT agrees;
 DROP OWNED BY send_if_boss;
 DROP ROLE send_if_boss;
+SELECT notif_private.shift_clock(-notif_private.clock_offset());

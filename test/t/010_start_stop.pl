@@ -30,7 +30,7 @@ is( $node->safe_psql('shop',
 is( $node->safe_psql('shop',
 		q{SELECT count(*) FROM notif_private.worker_status() w JOIN pg_stat_activity a USING (pid)
 		  WHERE a.datname = w.database}),
-	'12', 'shared memory and pg_stat_activity agree on who works where');
+	'14', 'shared memory and pg_stat_activity agree on who works where');
 
 my ($rc, $out, $err) = $node->psql('shop', 'SELECT 1', extra_params => [ '-U', 'notif_worker' ]);
 isnt($rc, 0, 'a client cannot log in as notif_worker');
