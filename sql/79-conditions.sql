@@ -55,6 +55,32 @@ $$;
 COMMENT ON FUNCTION notif_private.explain_condition(notif_private.type, notif_private.event, bigint) IS
 	'The gate of notif.explain about conditions: what they say now.';
 
+-- One by one, since somebody waits; none any more after one that took too long.
+CREATE FUNCTION notif_private.preview_conditions(p_event uuid, p_batch notif_private.attempt[])
+	RETURNS TABLE (delivery uuid, attempt smallint, holds boolean, reason text)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+	ev		notif_private.event;
+	its		notif_private.type;
+	a		record;
+BEGIN
+	SELECT * INTO ev FROM notif_private.event e WHERE e.id = p_event;
+	SELECT * INTO its FROM notif_private.type t WHERE t.id = ev.type_id;
+	FOR a IN SELECT b.delivery, b.attempt, b.recipient FROM unnest(p_batch) b
+			  WHERE its.send_if IS NOT NULL OR ev.send_if IS NOT NULL LOOP
+		delivery := a.delivery;
+		attempt := a.attempt;
+		SELECT coalesce(bool_and(x.verdict = 'pass'), true), min(substr(x.verdict, 8)) FILTER (WHERE x.verdict LIKE 'failed:%')
+		  INTO holds, reason FROM notif_private.explain_condition(its, ev, a.recipient) x;
+		EXIT WHEN reason = 'condition_error:57014';
+		RETURN NEXT;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION notif_private.preview_conditions(uuid, notif_private.attempt[]) IS
+	'What the conditions of an event''s attempts say now, as verdicts for the gates of a dry run.';
+
 -- What waits for its condition, and since when the oldest does.
 CREATE VIEW notif_private.unchecked AS
 	SELECT 0::smallint AS tier, k.route_id, s.event, s.at

@@ -30,11 +30,15 @@ BEGIN
 	FOR lane IN EXECUTE format(
 		'SELECT o.lane AS id, r.channel,
 				array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint, o.expires_at,
-						   false, o.collapse, o.subject, o.campaign, o.due)::notif_private.attempt ORDER BY o.ord) AS batch
+						   false, o.collapse, o.subject, o.campaign, o.due, o.conditional)::notif_private.attempt ORDER BY o.ord) AS batch
 		   FROM notif_private.outbox_%1$s o JOIN notif_private.route r ON r.id = o.lane
 		  WHERE o.lane = ANY (ARRAY(SELECT x.id FROM notif_private.route x)) AND o.incarnation = notif_private.current_incarnation()
 			AND o.xid = pg_current_xact_id() AND o.event = $1
 		  GROUP BY o.lane, r.channel', p_tier) USING p_event LOOP
+		-- what the conditions worker would do first
+		EXECUTE format('INSERT INTO notif_private.verdict_%1$s (ring, delivery, attempt, holds, reason, lane, due_at, ord, at)
+						SELECT $1 %% 4, c.delivery, c.attempt, c.holds, c.reason, 0, notif.now(), 0, notif.now()
+						  FROM notif_private.preview_conditions($2, $3) c', p_tier) USING v_turn, p_event, lane.batch;
 		-- flights of nobody: no dispatcher has this number
 		EXECUTE format('SELECT jsonb_agg(jsonb_build_object(''verdict'', ''send'', ''channel'', $5, ''recipient'', g.recipient))
 						  FROM notif_private.gate_%1$s($1, $2, -1, $3, $4, NULL) g WHERE g.delivery IS NOT NULL', p_tier)

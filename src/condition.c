@@ -36,6 +36,7 @@
 #include "utils/timeout.h"
 
 #include "condition.h"
+#include "notif.h"
 #include "settings.h"
 #include "spi.h"
 #include "type_cache.h"
@@ -98,6 +99,14 @@ condition_statement(const char *expression, int *at)
 static void
 condition_become(ConditionRights *rights, Oid role)
 {
+	/*
+	 * Who has these has everything of notif's, and they are nobody's own: a function of
+	 * notif's that is to publish with a condition must hand on its caller's.
+	 */
+	if (role == get_role_oid(NOTIF_OWNER_ROLE, true) || role == get_role_oid(NOTIF_WORKER_ROLE, true))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("role \"%s\" asks no conditions", GetUserNameFromId(role, false)));
 	GetUserIdAndSecContext(&rights->user, &rights->sec_context);
 	rights->nest_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,

@@ -441,6 +441,12 @@ SELECT notif_private.shift_clock(90 * 1000000::bigint) > 0 AS later;
 SELECT check_name, ok, value ~ '^9[0-9] s behind$' AS behind, hint FROM notif.health() WHERE check_name = 'conditions';
 SELECT t.ask();
 SELECT t.claim() IS NULL AS nothing;
+-- a dry run asks as well
+SELECT verdict, channel, reason, people FROM notif.preview('typed', recipients => '{ada,bob,eve}', data => '{"n": 72}') WHERE channel IS NOT NULL;
+SELECT count(*) FROM notif_private.verdict_standard v WHERE v.lane = 0;
+SET ROLE notif_owner;
+SELECT notif.publish('note', 'ada', '{"n": 73}', send_if => 'true');
+RESET ROLE;
 -- too slow
 SELECT notif_private.worker_suspend_type((SELECT id FROM notif_private.type WHERE name = 'typed'), 'took too long');
 SELECT check_name, ok, value, hint FROM notif.health() WHERE check_name = 'conditions';
