@@ -312,6 +312,7 @@ launcher_visit(int d, int64 now_ms)
 	{
 		LWLockAcquire(notif_shared->lock, LW_EXCLUSIVE);
 		pg_atomic_write_u32(&database->dboid, InvalidOid);
+		pg_atomic_write_u32(&database->asking, 0);
 		database->in_use = false;
 		freed = true;
 		memset(database->lanes, 0, sizeof(database->lanes));
