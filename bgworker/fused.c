@@ -55,8 +55,9 @@ fused_turn(Dispatcher *d)
 	int64		now = notif_monotonic_ms();
 
 	/* an answer of the provider is no reason to look for events */
-	if (d->router_idle && !d->worker->woken && now - d->routed_ms < NOTIF_MAX_SLEEP_MS)
-		return NOTIF_IDLE;
+	if (d->router_idle && !d->worker->woken && now - d->routed_ms < NOTIF_MAX_SLEEP_MS &&
+		(wait = router_due_ms(d->router)) != 0)
+		return wait;
 	dlist_foreach(it, &d->lanes)
 		n++;
 	lanes = palloc(sizeof(Datum) * (n + 1));
@@ -73,7 +74,7 @@ fused_turn(Dispatcher *d)
 	wait = router_turn(d->worker, d->router, &direct);
 	dlist_foreach(it, &d->lanes)
 		lane_gate_settle(d, dlist_container(Lane, node, it.cur));
-	d->router_idle = wait == NOTIF_IDLE;
+	d->router_idle = wait != 0;
 	d->routed_ms = now;
 	return wait;
 }

@@ -37,11 +37,18 @@ typedef struct RouterDirect
 extern Router *router_new(NotifWorker *worker);
 
 /*
- * One step: a chunk of the window of events, or of the next expansion in turn.
+ * One step: a chunk of the window of events, of the next expansion in turn, or of
+ * what was published for later and is due.
  * Returns what NotifWorkerOps.work does.  direct NULL: everything is filed in the
  * outbox.  Raises.
  */
 extern long router_turn(NotifWorker *worker, Router *router, const RouterDirect *direct);
+
+/*
+ * In how many ms it wants its next step, as NotifWorkerOps.work returns it, if it is
+ * not woken before.
+ */
+extern long router_due_ms(Router *router);
 
 /* Whether a step has filed attempts since the last call, or was woken for nothing. */
 extern bool router_has_filed(Router *router);

@@ -21,8 +21,9 @@ COMMENT ON TYPE notif.endpoint_state IS
 	'active: may be sent to. quarantined: a provider doubted it, waiting for a quorum. invalid: dead.';
 
 -- What the tally counts: expanded = open + in_flight + the terminal states.
+-- scheduled is apart: events published for later, not expanded yet.
 CREATE TYPE notif_private.tally_state AS ENUM (
-	'expanded', 'open', 'in_flight',
+	'scheduled', 'expanded', 'open', 'in_flight',
 	'accepted', 'failed', 'expired', 'suppressed', 'superseded', 'cancelled', 'merged', 'held');
 
 -- One attempt as it travels from the queue through the gates.

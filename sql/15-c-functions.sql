@@ -68,6 +68,22 @@ CREATE FUNCTION notif_private.quiet_until(windows smallint[], dates date[], zone
 COMMENT ON FUNCTION notif_private.quiet_until(smallint[], date[], text, timestamptz) IS
 	'When the quiet hours end in which what is let go at that time could arrive; NULL if in none. windows: start and end in minutes of local time for each weekday on which one begins, Monday first, -1 for none. dates: ascending; only those days, NULL: any.';
 
+CREATE FUNCTION notif_private.next_instant(local timestamp, among text[], not_before timestamptz, after timestamptz,
+										   OUT at timestamptz, OUT zones text[])
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_next_instant_sql';
+COMMENT ON FUNCTION notif_private.next_instant(timestamp, text[], timestamptz, timestamptz) IS
+	'The first instant after a time (NULL: the first of all) at which the clocks of some of the zones show a local time, and those zones. Nowhere before not_before, if that is given. A time that does not exist there is the first one after the gap, of one that exists twice it is the second. NULL if there is none.';
+
+CREATE FUNCTION notif_private.check_delivery_time(deliver_at timestamptz, deliver_at_local timestamp, spread interval) RETURNS void
+	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'notif_check_delivery_time';
+COMMENT ON FUNCTION notif_private.check_delivery_time(timestamptz, timestamp, interval) IS
+	'Raises 22023 unless something can be delivered then: at most one of the times, at most five years ahead, spread over a day at most.';
+
+CREATE FUNCTION notif_private.schedule_key(event uuid) RETURNS uuid
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_schedule_key';
+COMMENT ON FUNCTION notif_private.schedule_key(uuid) IS
+	'What the id of an event for later has in common with the ids of all events that are released for it.';
+
 CREATE FUNCTION notif_private.check_type(kind text, title text, body text, options jsonb) RETURNS text[]
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_check_type';
 COMMENT ON FUNCTION notif_private.check_type(text, text, text, jsonb) IS

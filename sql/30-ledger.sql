@@ -5,9 +5,11 @@
 -- tables that pg_dump carries whole and pg_restore accepts.  Each partition gets
 -- its own keys before it is attached; 40-partitions.sql says which.
 
--- kind 0 is a publish or a digest; others are commands that ride in the same log, so
--- that the router reads them by the same snapshot windows: 1 redelivers, 3 folds a
--- delivery into a digest, 4 looks at a recipient's open digests at once.
+-- kind 0 is a publish or a digest; others ride in the same log, so that the router
+-- reads them by the same snapshot windows: 1 redelivers, 3 folds a delivery into a
+-- digest, 4 looks at a recipient's open digests at once.  2 is a publish for later,
+-- which the router files as an appointment (36-appointments.tier.sql), or, with a
+-- parent, a command about one: to be rescheduled if it has a time, else cancelled.
 CREATE TABLE notif_private.event (
 	id			uuid NOT NULL,
 	tier		smallint NOT NULL,
@@ -29,7 +31,16 @@ CREATE TABLE notif_private.event (
 	campaign_id	integer,
 	parent		uuid,			-- the event that it was made of; NULL: it was published
 	digest		boolean,		-- NULL: no digest; whether the type's digest templates tell it
-	send_if		text			-- a condition, asked with the rights of published_by
+	send_if		text,			-- a condition, asked with the rights of published_by
+	-- Of a publish for later what was asked for; of the events that are released
+	-- for it the time at which they were due.
+	deliver_at	timestamptz,
+	deliver_at_local timestamp,
+	spread		interval,		-- people are told within so long after deliver_at
+	expires_in	interval,		-- from the time of delivery
+	-- Released for people in these zones only, as of a snapshot; NULL: for all.
+	zones		text[],
+	zones_as_of	pg_snapshot
 ) PARTITION BY RANGE (id);
 
 -- The verdict of every attempt; unique by (delivery, attempt) in its partition.
@@ -95,9 +106,15 @@ CREATE TABLE notif_private.idempotency (
 );
 CREATE INDEX idempotency_expiry ON notif_private.idempotency (expires_at);
 
--- A cancelled event: read at claim, so that it holds from its commit.
+-- A cancelled event: read at claim, so that it holds from its commit.  That of an
+-- event for later stands under schedule_key() as well, which is that of all events
+-- that are or ever will be released for it.
 CREATE TABLE notif_private.cancellation (
 	event		uuid PRIMARY KEY,
 	by			name NOT NULL DEFAULT SESSION_USER,
-	at			timestamptz NOT NULL DEFAULT pg_catalog.now()
+	at			timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	why			text,
+	schedule	boolean NOT NULL DEFAULT false
 );
+-- whether there is any at all
+CREATE INDEX cancellation_schedule ON notif_private.cancellation (event) WHERE schedule;

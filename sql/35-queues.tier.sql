@@ -79,8 +79,8 @@ CREATE INDEX blocked_@TIER@_until ON notif_private.blocked_@TIER@ (lane, until);
 -- Positions.  role 0: the router's window of events, at (xid, id); 1: an expansion
 -- (key is the event); 2: a lane's window of the outbox, at (xid, place = ord); 3: a
 -- lane's horizon of the schedule, at (due, place = ord, id); 4: how far the conditions of
--- a lane have been asked, likewise; 5: the last of them that was filed.  The newest seq of
--- (role, lane, key) holds.
+-- a lane have been asked, likewise; 5: the last of them that was filed; 6: the router's
+-- horizon of appointments, at (due, id).  The newest seq of (role, lane, key) holds.
 CREATE TABLE notif_private.cursor_@TIER@ (
 	ring		smallint NOT NULL,
 	role		smallint NOT NULL,

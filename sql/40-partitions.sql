@@ -27,7 +27,8 @@ BEGIN
 		('event', interval '1 day', interval '1 day', interval '4 days', true, ARRAY[
 			'ALTER TABLE notif_private.%1$I ADD PRIMARY KEY (id)',
 			'CREATE INDEX ON notif_private.%1$I (tier, incarnation, xid, id)',
-			'CREATE INDEX ON notif_private.%1$I (correlation_id) WHERE correlation_id IS NOT NULL']),
+			'CREATE INDEX ON notif_private.%1$I (correlation_id) WHERE correlation_id IS NOT NULL',
+			'CREATE INDEX ON notif_private.%1$I (parent, id) WHERE parent IS NOT NULL']),
 		('outcome_standard', '7 days', '1 day', '7 days', true, ARRAY[
 			'ALTER TABLE notif_private.%1$I ADD PRIMARY KEY (delivery, attempt)',
 			'CREATE INDEX ON notif_private.%1$I (event)']),

@@ -54,11 +54,13 @@ BEGIN
 			   before[i.nth] + a.place AS nth, d.event AS held, d.at AS held_at
 		  FROM unnest(p_events) WITH ORDINALITY i(id, nth)
 		 CROSS JOIN LATERAL (
-			SELECT e.id, e.type_id, e.recipients, e.created_at, coalesce(hashtextextended(e.source, 0), 0) AS source
+			SELECT e.id, e.type_id, e.recipients, e.zones, e.zones_as_of, e.created_at, coalesce(hashtextextended(e.source, 0), 0) AS source
 			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= p_first AND e.id <= p_last OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT t.dedup_window FROM notif_private.type t WHERE t.id = ev.type_id AND t.dedup_window IS NOT NULL OFFSET 0) ty
-		 CROSS JOIN LATERAL unnest(coalesce(p_recipients, ev.recipients)) WITH ORDINALITY a(recipient, place)
+		 CROSS JOIN LATERAL unnest(CASE WHEN ev.zones IS NULL THEN coalesce(p_recipients, ev.recipients)
+										ELSE notif_private.people_in_zones(coalesce(p_recipients, ev.recipients), ev.zones, ev.zones_as_of)
+								   END) WITH ORDINALITY a(recipient, place)
 		  LEFT JOIN LATERAL (
 			SELECT t.event, t.at FROM notif_private.dedup t
 			 WHERE t.recipient_id = a.recipient AND t.type_id = ev.type_id AND t.source = ev.source OFFSET 0) d ON true

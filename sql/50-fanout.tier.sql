@@ -49,7 +49,8 @@ BEGIN
 	END IF;
 	WITH pair AS MATERIALIZED (
 		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ev.subject, ev.campaign_id AS campaign, ev.conditional, ty.retention,
-			   coalesce(ep.lane = ANY (p_direct) AND NOT ty.ordered, false) AS at_once, ty.push, ty.inbox AND NOT pr.inbox_off AS inbox,
+			   share.due, share.of_it,
+			   coalesce(ep.lane = ANY (p_direct) AND NOT ty.ordered AND share.due IS NULL, false) AS at_once, ty.push, ty.inbox AND NOT pr.inbox_off AS inbox,
 			   a.recipient, rc.active, pr.stop, dg.pace, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
 			   row_number() OVER () AS n
 		  FROM unnest(p_events) WITH ORDINALITY i(id, nth)
@@ -57,7 +58,8 @@ BEGIN
 			SELECT e.id, e.type_id, e.recipients, e.channels, e.expires_at, hashtextextended(e.collapse_key, 0) AS collapse,
 				   e.source, e.thread, CASE WHEN e.source IS NOT NULL OR e.thread IS NOT NULL THEN notif_private.subject_of(e.source, e.thread) END AS subject, e.campaign_id,
 				   e.digest,
-				   CASE WHEN e.send_if IS NOT NULL THEN true END AS conditional
+				   CASE WHEN e.send_if IS NOT NULL THEN true END AS conditional,
+				   e.deliver_at, e.spread, e.zones, e.zones_as_of
 			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
@@ -65,7 +67,14 @@ BEGIN
 				   c.default_enabled, c.mandatory, t.batches, c.digest_type
 			  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 			 WHERE t.id = ev.type_id OFFSET 0) ty
-		 CROSS JOIN LATERAL unnest(coalesce(p_recipients, ev.recipients)) WITH ORDINALITY a(recipient, place)
+		 CROSS JOIN LATERAL unnest(CASE WHEN ev.zones IS NULL THEN coalesce(p_recipients, ev.recipients)
+										ELSE notif_private.people_in_zones(coalesce(p_recipients, ev.recipients), ev.zones, ev.zones_as_of)
+								   END) WITH ORDINALITY a(recipient, place)
+		 -- each person's own place in the time over which an event is spread
+		  LEFT JOIN LATERAL (
+			SELECT s.of_it, ev.deliver_at + s.of_it AS due
+			  FROM (SELECT ev.spread * ((uuid_hash_extended(notif_private.item_id(ev.id, a.recipient), 0) & 1048575) / 1048576.0::double precision) AS of_it) s
+			 WHERE ev.spread IS NOT NULL OFFSET 0) share ON true
 		  LEFT JOIN LATERAL (
 			SELECT r.active FROM notif_private.recipient r WHERE r.id = a.recipient OFFSET 0) rc ON true
 		  LEFT JOIN LATERAL (
@@ -108,10 +117,10 @@ BEGIN
 	),
 	queued AS (
 		INSERT INTO notif_private.outbox_@TIER@ (ring, incarnation, lane, delivery, slot, attempt, tries, type_id, ord,
-												 recipient, endpoint, event, expires_at, collapse, subject, campaign, conditional)
+												 recipient, endpoint, event, expires_at, collapse, subject, campaign, conditional, due)
 		SELECT p_turn % 8, v_inc, p.lane, notif_private.delivery_id(p.event, p.endpoint),
-			   hashint8(p.recipient) & 63, 1, 0, p.type_id, p_ord + p.n, p.recipient, p.endpoint, p.event, p.expires_at,
-			   p.collapse, p.subject, p.campaign, p.conditional
+			   hashint8(p.recipient) & 63, 1, 0, p.type_id, p_ord + p.n, p.recipient, p.endpoint, p.event,
+			   p.expires_at + coalesce(p.of_it, '0'), p.collapse, p.subject, p.campaign, p.conditional, p.due
 		  FROM pair p WHERE p.lane IS NOT NULL AND NOT p.at_once
 		RETURNING 1
 	),

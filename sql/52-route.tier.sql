@@ -70,7 +70,7 @@ COMMENT ON FUNCTION notif_private.read_events_@TIER@(pg_snapshot, pg_snapshot, x
 CREATE FUNCTION notif_private.spread_@TIER@(p_turn bigint, p_ids uuid[], p_kinds smallint[],
 											p_topics integer[], p_audiences integer[], p_direct integer[] DEFAULT NULL,
 											OUT attempts bigint, OUT expansions uuid[],
-											OUT direct notif_private.attempt[], OUT lanes integer[])
+											OUT direct notif_private.attempt[], OUT lanes integer[], OUT due timestamptz)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	small	uuid[] := '{}';
@@ -97,6 +97,10 @@ BEGIN
 		INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, place)
 		SELECT p_turn % 4, 1, x, 1, 0 FROM unnest(expansions) x;
 	END IF;
+	IF 2 = ANY (p_kinds) THEN
+		due := notif_private.file_@TIER@(p_turn, ARRAY(SELECT u.id FROM unnest(p_ids, p_kinds) WITH ORDINALITY u(id, kind, n)
+														WHERE u.kind = 2 ORDER BY u.n));
+	END IF;
 	IF 1 = ANY (p_kinds) THEN
 		FOR redo IN SELECT u.id FROM unnest(p_ids, p_kinds) u(id, kind) WHERE u.kind = 1 LOOP
 			nth := nth + 1;
@@ -109,7 +113,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.spread_@TIER@(bigint, uuid[], smallint[], integer[], integer[], integer[]) IS
-	'Expands events of at most 500 recipients at once; larger ones and topics become expansions, served round robin.';
+	'Expands events of at most 500 recipients at once; larger ones and topics become expansions, served round robin; those for later are filed, the earliest until due.';
 
 -- One event for some of its recipients, each by himself.
 CREATE FUNCTION notif_private.fanout_carefully_@TIER@(p_turn bigint, p_event uuid, p_people bigint[],
@@ -159,7 +163,7 @@ COMMENT ON FUNCTION notif_private.quarantine_@TIER@(bigint, uuid, bigint[], text
 -- spread, each event and then each of its recipients by itself.
 CREATE FUNCTION notif_private.spread_carefully_@TIER@(p_turn bigint, p_ids uuid[], p_kinds smallint[],
 													  p_topics integer[], p_audiences integer[],
-													  OUT attempts bigint, OUT expansions uuid[])
+													  OUT attempts bigint, OUT expansions uuid[], OUT due timestamptz)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	one		record;
@@ -175,6 +179,7 @@ BEGIN
 			one := notif_private.spread_@TIER@(p_turn, p_ids[i:i], p_kinds[i:i], p_topics[i:i], p_audiences[i:i]);
 			attempts := attempts + one.attempts;
 			expansions := expansions || one.expansions;
+			due := least(due, one.due);
 			good := good + 1;
 			CONTINUE;
 		EXCEPTION WHEN OTHERS THEN
@@ -256,7 +261,7 @@ COMMENT ON FUNCTION notif_private.redo_@TIER@(bigint, bigint, uuid) IS
 CREATE FUNCTION notif_private.worker_route_@TIER@(p_limit integer, p_direct integer[] DEFAULT NULL, p_careful boolean DEFAULT false,
 												  OUT events integer, OUT attempts bigint, OUT more boolean,
 												  OUT expansions uuid[], OUT paused boolean,
-												  OUT direct notif_private.attempt[], OUT lanes integer[])
+												  OUT direct notif_private.attempt[], OUT lanes integer[], OUT due timestamptz)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET enable_sort = off SET jit = off AS $$
@@ -315,10 +320,10 @@ BEGIN
 	last_xid := xids[events];
 	last_id := ids[events];
 	IF p_careful THEN
-		SELECT s.attempts, s.expansions INTO attempts, expansions
+		SELECT s.attempts, s.expansions, s.due INTO attempts, expansions, due
 		  FROM notif_private.spread_carefully_@TIER@(v_turn, ids, kinds, topics, audiences) s;
 	ELSE
-		SELECT s.attempts, s.expansions, s.direct, s.lanes INTO attempts, expansions, direct, lanes
+		SELECT s.attempts, s.expansions, s.direct, s.lanes, s.due INTO attempts, expansions, direct, lanes, due
 		  FROM notif_private.spread_@TIER@(v_turn, ids, kinds, topics, audiences,
 				-- many at once are served better in batches, from the outbox
 				CASE WHEN p_direct IS NOT NULL AND (SELECT sum(a) FROM unnest(audiences) a) <= 50 THEN p_direct END) s;
@@ -346,7 +351,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_route_@TIER@(integer, integer[], boolean) IS
-	'One step of the router: consumes the next chunk of its window of events and moves the cursor, in the caller''s transaction. attempts: how many it filed. more: call again at once. expansions: keys that worker_expand must now serve. direct: attempts of the lanes p_direct, with their lanes, that are not filed: worker_fly must take them in the same transaction. p_careful: row by row, after ERRORs, and everything is filed.';
+	'One step of the router: consumes the next chunk of its window of events and moves the cursor, in the caller''s transaction. attempts: how many it filed. more: call again at once. expansions: keys that worker_expand must now serve. direct: attempts of the lanes p_direct, with their lanes, that are not filed: worker_fly must take them in the same transaction. due: when the earliest event for later that it filed is due, NULL: it filed none. p_careful: row by row, after ERRORs, and everything is filed.';
 
 CREATE FUNCTION notif_private.worker_expansions_@TIER@() RETURNS SETOF uuid
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -362,7 +367,7 @@ COMMENT ON FUNCTION notif_private.worker_expansions_@TIER@() IS
 
 CREATE FUNCTION notif_private.worker_expand_@TIER@(p_key uuid, p_limit integer, p_careful boolean DEFAULT false,
 												   OUT attempts bigint, OUT done boolean,
-												   OUT expansions uuid[], OUT paused boolean)
+												   OUT expansions uuid[], OUT paused boolean, OUT due timestamptz)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET enable_sort = off SET jit = off AS $$
@@ -406,10 +411,10 @@ BEGIN
 		done := coalesce(cardinality(ids), 0) = 0;
 		IF NOT done THEN
 			IF p_careful THEN
-				SELECT s.attempts, s.expansions INTO attempts, expansions
+				SELECT s.attempts, s.expansions, s.due INTO attempts, expansions, due
 				  FROM notif_private.spread_carefully_@TIER@(v_turn, ids, kinds, topics, audiences) s;
 			ELSE
-				SELECT s.attempts, s.expansions INTO attempts, expansions
+				SELECT s.attempts, s.expansions, s.due INTO attempts, expansions, due
 				  FROM notif_private.spread_@TIER@(v_turn, ids, kinds, topics, audiences) s;
 			END IF;
 		END IF;
@@ -435,7 +440,7 @@ BEGIN
 		done := coalesce(cardinality(people), 0) < p_limit;
 		at.place := coalesce(people[cardinality(people)], at.place);
 	END IF;
-	IF EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = p_key) THEN
+	IF EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event IN (p_key, notif_private.schedule_key(p_key))) THEN
 		-- Nothing more of a cancelled event is expanded.
 		done := true;
 		IF at.count = 0 THEN
@@ -460,7 +465,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_expand_@TIER@(uuid, integer, boolean) IS
-	'One chunk of an expansion: the next recipients of a large event, or the next events of a large transaction, position and rows in the caller''s transaction. careful: row by row, after ERRORs.';
+	'One chunk of an expansion: the next recipients of a large event, or the next events of a large transaction, position and rows in the caller''s transaction. due: as in worker_route. careful: row by row, after ERRORs.';
 
 CREATE FUNCTION notif_private.event_outcome_@TIER@(p_turn bigint, p_event uuid, p_type integer,
 												   p_state notif.outcome_state, p_reason text) RETURNS void

@@ -47,7 +47,8 @@ BEGIN
 				   -- what may yet be cancelled by its condition counts once it was accepted
 				   AND (newer.conditional IS NULL AND NOT EXISTS (SELECT FROM notif_private.type t WHERE t.id = newer.type_id AND t.send_if IS NOT NULL)
 						OR EXISTS (SELECT FROM notif_private.outcome x WHERE x.delivery = newer.delivery AND x.state = 'accepted'))
-				   AND NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = newer.event)
+				   AND NOT EXISTS (SELECT FROM notif_private.cancellation c
+									WHERE c.event IN (newer.event, notif_private.schedule_key(newer.event)))
 				   AND NOT EXISTS (SELECT FROM notif_private.outcome x
 									WHERE x.delivery = newer.delivery AND x.terminal AND x.state <> 'accepted')
 				 ORDER BY newer.ord DESC LIMIT 1) n ON true);
@@ -129,6 +130,8 @@ DECLARE
 	v_asked		record;			-- what conditions say, see conditions_@TIER@()
 	v_off		integer;		-- of the lane's channel: channel_bit()
 	v_periods	constant text[] := notif_private.quiet_categories();
+	-- whether any event for later was ever cancelled
+	v_keys		constant boolean := EXISTS (SELECT FROM notif_private.cancellation c WHERE c.schedule);
 	v_quiet		constant boolean := v_periods IS NOT NULL OR EXISTS (SELECT FROM notif_private.quiet_hours);
 BEGIN
 	SELECT (SELECT k.until FROM notif_private.blocked_@TIER@ k WHERE k.lane = p_lane ORDER BY k.lane, k.until DESC LIMIT 1),
@@ -196,7 +199,9 @@ BEGIN
 		  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
 												 expires_at, charged, collapse, subject, campaign, due, conditional, nth)
 		  LEFT JOIN LATERAL (SELECT greatest(b.due, p_horizon + interval '1 microsecond') AS due WHERE b.due > v_now OFFSET 0) later ON true
-		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c WHERE c.event = b.event OFFSET 0) cn ON true
+		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c
+							  WHERE c.event = ANY (CASE WHEN v_keys THEN ARRAY[b.event, notif_private.schedule_key(b.event)]
+														ELSE ARRAY[b.event] END) LIMIT 1) cn ON true
 		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, t.limits, c.retention, c.number, c.default_enabled,
 									c.mandatory, c.name AS category, c.quiet_hours = 'bypass' AS bypass
 							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
@@ -323,7 +328,9 @@ BEGIN
 		INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, limited, lane, until, ord, limits)
 		SELECT j.endpoint, j.place IS NOT NULL, p_lane, max(j.next_at), max(j.ord), bit_or(1::bigint << j.place)
 		  FROM judged j
-		 WHERE j.verdict = 'deferred' AND j.ordered AND j.park IS NULL AND j.asks IS NOT TRUE GROUP BY j.endpoint, j.place IS NOT NULL ORDER BY 1, 2
+		 -- what has a time of its own holds nothing up
+		 WHERE j.verdict = 'deferred' AND j.ordered AND j.park IS NULL AND j.asks IS NOT TRUE AND j.reason <> 'scheduled'
+		 GROUP BY j.endpoint, j.place IS NOT NULL ORDER BY 1, 2
 		ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
 		   SET (lane, until, ord, limits) = (SELECT b.lane, b.until, b.ord, b.limits FROM notif_private.still_blocked(
 				k.lane, k.until, k.ord, k.limits, excluded.lane, excluded.until, excluded.ord, excluded.limits, p_horizon) b)

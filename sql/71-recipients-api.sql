@@ -105,6 +105,10 @@ BEGIN
 	END IF;
 	PERFORM notif_private.check_zone(upsert_recipient.tz);
 	IF old.id IS NOT NULL THEN
+		IF upsert_recipient.tz IS DISTINCT FROM old.tz AND upsert_recipient.tz IS NOT NULL THEN
+			SELECT r.tz INTO old.tz FROM notif_private.recipient r WHERE r.id = old.id FOR NO KEY UPDATE;
+			PERFORM notif_private.note_zone(old.id, old.tz, upsert_recipient.tz);
+		END IF;
 		UPDATE notif_private.recipient r
 		SET locale = coalesce(upsert_recipient.locale, r.locale),
 			tz = coalesce(upsert_recipient.tz, r.tz),
@@ -112,6 +116,7 @@ BEGIN
 		WHERE r.id = old.id;
 		RETURN old.id;
 	END IF;
+	PERFORM notif_private.note_zone(NULL, NULL, upsert_recipient.tz);
 	INSERT INTO notif_private.recipient AS r (ref, locale, tz, attributes, created_at)
 	VALUES (upsert_recipient.ref, upsert_recipient.locale, upsert_recipient.tz,
 			coalesce(upsert_recipient.attributes, '{}'), notif.now())

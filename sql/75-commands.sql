@@ -1,29 +1,4 @@
--- What people do to events and deliveries that are under way or dead.
-
-CREATE FUNCTION notif.cancel(event uuid) RETURNS boolean
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-	PERFORM FROM notif_private.event e WHERE e.id = cancel.event AND e.kind = 0;
-	IF NOT FOUND THEN
-		RAISE EXCEPTION USING ERRCODE = '42704',
-			MESSAGE = format('event %s does not exist', coalesce(cancel.event::text, 'NULL')),
-			DETAIL = 'It was never published, its transaction has not committed, or retention has removed it.',
-			HINT = 'Pass what notif.publish returned.';
-	END IF;
-	INSERT INTO notif_private.cancellation AS c (event, at) VALUES (cancel.event, notif.now())
-	ON CONFLICT ON CONSTRAINT cancellation_pkey DO NOTHING;
-	IF NOT FOUND THEN
-		RETURN false;
-	END IF;
-	PERFORM notif_private.hold_unsent_event(cancel.event);
-	RETURN true;
-END
-$$;
-COMMENT ON FUNCTION notif.cancel(uuid) IS
-$$Cancels an event: from the commit on nothing more of it is sent. What is on the wire cannot be called back, and inbox items stay. Returns false if it was cancelled before.
-Errors: 42704 unknown event.
-Example: SELECT notif.cancel('01890a5d-ac96-774b-bcce-b302099a8057');$$;
+-- Sending dead deliveries again.
 
 CREATE FUNCTION notif_private.endpoint_route(endpoint bigint) RETURNS integer
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -105,7 +80,7 @@ CREATE FUNCTION notif.redeliver_event(event uuid) RETURNS bigint
 DECLARE
 	n	bigint;
 BEGIN
-	PERFORM FROM notif_private.event e WHERE e.id = redeliver_event.event AND e.kind = 0;
+	PERFORM FROM notif_private.event e WHERE e.id = redeliver_event.event AND e.kind IN (0, 2);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = '42704',
 			MESSAGE = format('event %s does not exist', coalesce(redeliver_event.event::text, 'NULL')),
@@ -115,7 +90,8 @@ BEGIN
 	-- in one order for all, because each takes the lock of its key
 	SELECT count(notif_private.redeliver_one(dead)) INTO n
 	FROM (SELECT o FROM notif_private.outcome o
-		  WHERE o.event = redeliver_event.event AND o.terminal AND o.state IN ('failed', 'expired', 'held')
+		  WHERE o.event = ANY (redeliver_event.event || ARRAY(SELECT r.event FROM notif.releases r WHERE r.schedule = redeliver_event.event))
+			AND o.terminal AND o.state IN ('failed', 'expired', 'held')
 			AND notif_private.endpoint_route(o.endpoint) IS NOT NULL
 			AND NOT EXISTS (SELECT FROM notif_private.outcome later
 							WHERE later.delivery = o.delivery AND later.attempt > o.attempt)
@@ -124,6 +100,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif.redeliver_event(uuid) IS
-$$Sends all dead deliveries of an event again, as notif.redeliver does, and returns how many there are. Those without a route are passed over.
+$$Sends all dead deliveries of an event again, as notif.redeliver does, and returns how many there are; of one that was published for later, those of all events released for it. Those without a route are passed over.
 Errors: 42704 unknown event.
 Example: SELECT notif.redeliver_event('01890a5d-ac96-774b-bcce-b302099a8057');$$;

@@ -72,6 +72,18 @@ CREATE VIEW notif_private.lag_@TIER@ AS
 	WHERE NOT s.parked
 	GROUP BY s.lane
 	UNION ALL
+	SELECT 'release', NULL, a.since
+	FROM (SELECT 1) one
+	LEFT JOIN LATERAL (
+		SELECT q.due, q.id FROM notif_private.cursor_@TIER@ q
+		WHERE q.role = 6 AND q.lane = 0 AND q.key = '00000000-0000-0000-0000-000000000000'
+		ORDER BY q.seq DESC LIMIT 1) c ON true
+	CROSS JOIN LATERAL (
+		SELECT x.due_at AS since FROM notif_private.appointment_@TIER@ x
+		WHERE (x.due_at, x.id) > (coalesce(c.due, '-infinity'), coalesce(c.id, '00000000-0000-0000-0000-000000000000'))
+		  AND x.due_at <= notif.now()
+		ORDER BY x.due_at, x.id LIMIT 1) a
+	UNION ALL
 	SELECT 'flight', f.lane, min(f.at)
 	FROM notif_private.flight_@TIER@ f
 	WHERE NOT f.closed

@@ -217,7 +217,7 @@ CREATE VIEW notif.state AS
 		ON t.tier = k.tier AND t.state = s.state
 	ORDER BY k.tier, s.place;
 COMMENT ON VIEW notif.state IS
-	'How many deliveries are in which state. At any commit, per tier: expanded = open + in_flight + the terminal states.';
+	'How many deliveries are in which state. At any commit, per tier: expanded = open + in_flight + the terminal states. scheduled: events published for later, not expanded yet.';
 
 -- Scheduled attempts are a part of the open ones.
 CREATE VIEW notif.queue AS

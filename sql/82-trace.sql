@@ -44,6 +44,10 @@ BEGIN
 		his := ARRAY(SELECT notif_private.delivery_id(trace.event, e.id) FROM notif_private.endpoint e
 					 WHERE e.recipient_id = who) || notif_private.item_id(trace.event, who) || trace.event;
 	END IF;
+	IF (notif_private.schedule_of(trace.event)).tier IS NOT NULL THEN
+		RETURN QUERY SELECT * FROM notif_private.trace_schedule(trace.event, trace.only_recipient);
+		RETURN;
+	END IF;
 	SELECT * INTO its FROM notif_private.event e WHERE e.id = trace.event AND e.kind = 0;
 	found_tier := its.tier;
 	IF NOT FOUND THEN
@@ -111,9 +115,9 @@ BEGIN
 		SELECT 3, g.at, g.step, g.recipient, NULL, NULL, NULL, g.state, g.reason, g.detail
 		FROM notif_private.trace_digests(trace.event) g
 		UNION ALL
-		SELECT 4, c.at, 'cancelled', NULL, NULL, NULL, NULL, NULL, NULL, jsonb_build_object('by', c.by)
-		FROM notif_private.cancellation c
-		WHERE c.event = trace.event
+		SELECT 4, c.at, 'cancelled', NULL, NULL, NULL, NULL, NULL, NULL, jsonb_build_object('by', c.by, 'why', c.why)
+		FROM (SELECT x.* FROM notif_private.cancellation x WHERE x.event IN (trace.event, notif_private.schedule_key(trace.event))
+			  ORDER BY x.schedule LIMIT 1) c
 		UNION ALL
 		SELECT 5, m.read_at, 'read', i.recipient, NULL, NULL, NULL, NULL, NULL, jsonb_build_object('item', i.id)
 		FROM items i
@@ -136,7 +140,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif.trace(uuid, text) IS
-$$The whole life of an event in order: published, inbox (one row per item), outcome (one per attempt), redelivered, digest (that it has become part of), digest of (its items, if it is one), cancelled, read, and last what is not decided yet: queued, scheduled, in flight. Times are those of notif.now(); what waits in a queue has none.
+$$The whole life of an event in order: published, inbox (one row per item), outcome (one per attempt), redelivered, digest (that it has become part of), digest of (its items, if it is one), cancelled, read, and last what is not decided yet: queued, scheduled, in flight. Of an event published for later: published, rescheduled, cancelled, scheduled (it waits), released, and the lives of the events released. Times are those of notif.now(); what waits in a queue has none.
 only_recipient: only what concerns this recipient; useful for events with a large audience.
 Errors: 42704 unknown event or recipient.
 Example: SELECT at, step, recipient, state, reason FROM notif.trace('01890a5d-ac96-774b-bcce-b302099a8057');$$;
@@ -152,7 +156,9 @@ BEGIN
 	FROM notif_private.event e
 	CROSS JOIN LATERAL notif.trace(e.id) WITH ORDINALITY
 		t(at, step, recipient, endpoint, delivery, attempt, state, reason, detail, place)
-	WHERE e.correlation_id = trace_correlation.id AND e.kind = 0
+	WHERE e.correlation_id = trace_correlation.id AND (e.kind = 0 OR e.kind = 2 AND e.parent IS NULL)
+	  -- what was released for one is in that one's, if it is still there
+	  AND NOT EXISTS (SELECT FROM notif_private.event p WHERE p.id = e.parent AND p.kind = 2)
 	ORDER BY t.at NULLS LAST, e.id, t.place;
 END
 $$;

@@ -219,7 +219,7 @@ BEGIN
 		RETURN QUERY
 		SELECT 'cancel', CASE WHEN count(*) > 0 THEN 'cancelled:cancel' ELSE 'pass' END,
 			   jsonb_build_object('at', min(c.at), 'by', min(c.by::text)), NULL::boolean
-		  FROM notif_private.cancellation c WHERE c.event = ev.id;
+		  FROM notif_private.cancellation c WHERE c.event IN (ev.id, notif_private.schedule_key(ev.id));
 		RETURN QUERY
 		SELECT 'expiry', CASE WHEN ev.expires_at <= notif.now() THEN 'expired:expired' ELSE 'pass' END,
 			   jsonb_build_object('expires_at', ev.expires_at), NULL::boolean;
@@ -253,8 +253,8 @@ DECLARE
 	its		notif_private.type;
 	ev		notif_private.event;
 BEGIN
-	SELECT * INTO ev FROM notif_private.event e WHERE e.id = explain.event AND e.kind = 0;
-	IF NOT FOUND THEN
+	ev := notif_private.event_to_explain(explain.event);
+	IF ev.id IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '42704',
 			MESSAGE = format('event %s does not exist', coalesce(explain.event::text, 'NULL')),
 			DETAIL = 'It was never published, its transaction has not committed, or retention has removed it.',
@@ -263,7 +263,9 @@ BEGIN
 	SELECT * INTO its FROM notif_private.type t WHERE t.id = ev.type_id;
 	RETURN QUERY
 	SELECT x.n::integer, x.gate, x.verdict, jsonb_strip_nulls(x.detail), x.agrees
-	  FROM notif_private.explain(its, ev, who) WITH ORDINALITY x(gate, verdict, detail, agrees, n);
+	  FROM (SELECT g.*, row_number() OVER () AS n
+			  FROM (SELECT * FROM notif_private.explain(its, ev, who)
+					UNION ALL SELECT * FROM notif_private.explain_schedule(ev, who)) g(gate, verdict, detail, agrees)) x;
 END
 $$;
 COMMENT ON FUNCTION notif.explain(uuid, text) IS

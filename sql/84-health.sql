@@ -112,7 +112,7 @@ BEGIN
 		CASE WHEN m > 0 THEN format('%s are over a minute late. Their router tells them: see notif.workers, and notif.digests for what waits.', m) END;
 
 	SELECT coalesce(sum(t.n) FILTER (WHERE t.state = 'expired'), 0),
-		   coalesce(sum(t.n) FILTER (WHERE t.state NOT IN ('expanded', 'open', 'in_flight')), 0)
+		   coalesce(sum(t.n) FILTER (WHERE t.state NOT IN ('scheduled', 'expanded', 'open', 'in_flight')), 0)
 	INTO n, m FROM notif_private.tally t;
 	RETURN QUERY SELECT 'expired', n <= m / 100, format('%s of %s decided deliveries', n, m),
 		CASE WHEN n > m / 100 THEN 'More than 1% came too late. notif.dead_letters lists them; look at the types'' ttl and at lag.' END;
@@ -126,7 +126,7 @@ BEGIN
 	FROM (SELECT format('%s: expanded %s, accounted for %s', (ARRAY['critical', 'standard', 'bulk'])[t.tier + 1],
 						coalesce(sum(t.n) FILTER (WHERE t.state = 'expanded'), 0),
 						coalesce(sum(t.n) FILTER (WHERE t.state <> 'expanded'), 0)) AS line
-		  FROM notif_private.tally t GROUP BY t.tier
+		  FROM notif_private.tally t WHERE t.state <> 'scheduled' GROUP BY t.tier
 		  HAVING coalesce(sum(t.n) FILTER (WHERE t.state = 'expanded'), 0) <> coalesce(sum(t.n) FILTER (WHERE t.state <> 'expanded'), 0)
 			  OR coalesce(sum(t.n) FILTER (WHERE t.state = 'open'), 0) < 0
 			  OR coalesce(sum(t.n) FILTER (WHERE t.state = 'in_flight'), 0) < 0) b;

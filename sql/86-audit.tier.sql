@@ -32,6 +32,7 @@ BEGIN
 	)
 	SELECT 'open'::notif_private.tally_state, w.n + l.n FROM waiting w CROSS JOIN later l
 	UNION ALL SELECT 'in_flight', f.n FROM flying f
+	UNION ALL SELECT 'scheduled', count(*) FROM notif_private.appointment_@TIER@ a WHERE NOT a.look HAVING count(*) > 0
 	UNION ALL SELECT d.state, d.n FROM decided d
 	UNION ALL SELECT 'expanded', w.n + l.n + f.n + coalesce((SELECT sum(d.n) FROM decided d), 0)::bigint
 				FROM waiting w CROSS JOIN later l CROSS JOIN flying f;

@@ -27,4 +27,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif.audit() IS
-	'Recounts every delivery from the rows and compares with the running tally that notif.state shows: they must agree, at any moment. expanded = open + in_flight + the terminal states. Reads everything that is kept: seconds per million rows. Example: SELECT * FROM notif.audit() WHERE NOT agrees;';
+	'Recounts every delivery from the rows and compares with the running tally that notif.state shows: they must agree, at any moment. expanded = open + in_flight + the terminal states; scheduled counts events that are published for later, apart from these. Reads everything that is kept: seconds per million rows. Example: SELECT * FROM notif.audit() WHERE NOT agrees;';

@@ -118,6 +118,12 @@ BEGIN
 							  ORDER BY x.expires_at LIMIT 1000);
 			GET DIAGNOSTICS n = ROW_COUNT;
 			one := n + notif_private.forget_totals() + notif_private.forget_duplicates() > 0;
+			-- by then the last zone of what was under way is told, or it has expired
+			DELETE FROM notif_private.zone_change z
+			 WHERE z.id IN (SELECT x.id FROM notif_private.zone_change x WHERE x.at < notif.now() - interval '30 days'
+							 ORDER BY x.at LIMIT 1000);
+			GET DIAGNOSTICS n = ROW_COUNT;
+			one := one OR n > 0;
 		WHEN 10 THEN
 			one := notif_private.unblock_critical() + notif_private.unblock_standard() + notif_private.unblock_bulk()
 				   + notif_private.uncheck_critical() + notif_private.uncheck_standard() + notif_private.uncheck_bulk() > 0;
@@ -132,7 +138,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_upkeep(interval, integer) IS
-	'Upkeep, one step (1 to 12) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys, old rows of shared limits and of duplicates, and blocks that are over removed, retention, digests of long ago. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
+	'Upkeep, one step (1 to 12) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys, changes of zones long ago, old rows of shared limits and of duplicates, and blocks that are over removed, retention, digests of long ago. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
 
 CREATE FUNCTION notif_private.worker_drop_shell(p_child text) RETURNS boolean
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$

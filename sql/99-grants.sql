@@ -61,7 +61,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA notif TO notif_admin, notif_reader;
 DO $do$
 DECLARE
 	publisher	constant text[] := ARRAY[
-		'publish', 'preview', 'cancel', 'now', 'upsert_recipient', 'activate_recipient', 'deactivate_recipient', 'register_device',
+		'publish', 'preview', 'cancel', 'cancel_correlation', 'reschedule', 'now', 'upsert_recipient', 'activate_recipient', 'deactivate_recipient', 'register_device',
 		'unregister_device', 'subscribe', 'subscribe_many', 'unsubscribe', 'set_preference', 'reset_preference',
 		'preferences', 'switch_off', 'switch_on', 'mute', 'unmute', 'mutes', 'set_quiet_hours', 'quiet_hours', 'set_digest_time', 'digest_time', 'inbox', 'unread_count', 'mark_read', 'mark_all_read'];
 	reader		constant text[] := ARRAY['now', 'trace', 'trace_correlation', 'explain', 'health', 'audit'];

@@ -22,6 +22,8 @@
  *	K10	conditions: answers are known, nothing is written
  *	K11	conditions: verdicts are inserted and not committed
  *	K12	conditions: they have committed, the dispatcher does not know
+ *	K10a	router: what was due is released and not committed
+ *	K10b	the release has committed, its events are not read
  */
 #ifndef NOTIF_FAULT_H
 #define NOTIF_FAULT_H
@@ -30,7 +32,7 @@
 
 #define NOTIF_FAULT_LIST(X) \
 	X(K1) X(K2) X(K3) X(K4) X(K5) X(K6) X(K7) X(K8a) X(K8b) X(K9a) X(K9b) \
-	X(K10) X(K11) X(K11a) X(K11b) X(K12)
+	X(K10) X(K10a) X(K10b) X(K11) X(K11a) X(K11b) X(K12)
 
 #define NOTIF_FAULT_ENUM(name) NOTIF_FAULT_##name,
 typedef enum NotifFaultPoint

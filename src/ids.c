@@ -15,6 +15,7 @@
 #include "common/hashfn.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -22,6 +23,7 @@
 
 #include "ids.h"
 #include "shmem.h"
+#include "wake.h"
 
 #define USECS_TO_UNIX_EPOCH \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
@@ -184,5 +186,11 @@ Datum
 notif_shift_clock_sql(PG_FUNCTION_ARGS)
 {
 	notif_clock_shift(PG_GETARG_INT64(0));
+	/* something may be due now */
+	for (int tier = 0; tier < NOTIF_TIERS; tier++)
+	{
+		notif_wake_worker(MyDatabaseId, NOTIF_WORKER_ROUTER, tier);
+		notif_wake_worker(MyDatabaseId, NOTIF_WORKER_DISPATCHER, tier);
+	}
 	PG_RETURN_INT64(notif_clock_offset_us());
 }

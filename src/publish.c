@@ -27,6 +27,7 @@
 #include "utils/xid8.h"
 
 #include "condition.h"
+#include "delivery_time.h"
 #include "event_id.h"
 #include "ids.h"
 #include "publish_rows.h"
@@ -41,6 +42,7 @@
 
 PG_FUNCTION_INFO_V1(notif_publish);
 PG_FUNCTION_INFO_V1(notif_new_event_id);
+PG_FUNCTION_INFO_V1(notif_new_child_id);
 PG_FUNCTION_INFO_V1(notif_wake_sql);
 PG_FUNCTION_INFO_V1(notif_current_incarnation);
 
@@ -49,7 +51,8 @@ enum
 {
 	ARG_TYPE, ARG_RECIPIENT, ARG_DATA, ARG_RECIPIENTS, ARG_TOPIC, ARG_IDEMPOTENCY_KEY,
 	ARG_CORRELATION_ID, ARG_COLLAPSE_KEY, ARG_SOURCE, ARG_THREAD, ARG_CHANNELS, ARG_EXPIRES_IN, ARG_CAMPAIGN,
-	ARG_SEND_IF
+	ARG_SEND_IF,
+	ARG_DELIVER_AT, ARG_DELIVER_AT_LOCAL, ARG_SPREAD
 };
 
 typedef struct PublishCall
@@ -61,7 +64,9 @@ typedef struct PublishCall
 	int			audience;		/* recipients listed */
 	Jsonb	   *data;
 	TimestampTz now;
-	TimestampTz expires_at;
+	NotifDeliveryTime when;
+	Interval   *ttl;
+	TimestampTz expires_at;		/* as far as can be said now */
 } PublishCall;
 
 static char *
@@ -379,21 +384,34 @@ check_channels(FunctionCallInfo fcinfo, const PublishCall *pub)
 static void
 check_expiry(FunctionCallInfo fcinfo, PublishCall *pub)
 {
-	Interval   *ttl = &pub->type->ttl;
+	TimestampTz from = pub->when.at;
 
-	if (!PG_ARGISNULL(ARG_EXPIRES_IN))
-		ttl = PG_GETARG_INTERVAL_P(ARG_EXPIRES_IN);
+	pub->ttl = PG_ARGISNULL(ARG_EXPIRES_IN) ? &pub->type->ttl : PG_GETARG_INTERVAL_P(ARG_EXPIRES_IN);
 	pub->expires_at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-															  TimestampTzGetDatum(pub->now),
-															  IntervalPGetDatum(ttl)));
-	if (pub->expires_at <= pub->now || pub->expires_at > pub->now + 28 * USECS_PER_DAY)
+															  TimestampTzGetDatum(from),
+															  IntervalPGetDatum(pub->ttl)));
+	if (pub->expires_at <= from || pub->expires_at > from + 28 * USECS_PER_DAY)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("expires_in is out of range"),
 				errhint("More than 0 and at most 28 days."));
 }
 
-/* What makes two publishes under one idempotency key the same. */
+static void
+check_delivery_time(FunctionCallInfo fcinfo, PublishCall *pub)
+{
+	TimestampTz at = PG_ARGISNULL(ARG_DELIVER_AT) ? 0 : PG_GETARG_TIMESTAMPTZ(ARG_DELIVER_AT);
+	Timestamp	local = PG_ARGISNULL(ARG_DELIVER_AT_LOCAL) ? 0 : PG_GETARG_TIMESTAMP(ARG_DELIVER_AT_LOCAL);
+
+	pub->when = notif_delivery_time_check(PG_ARGISNULL(ARG_DELIVER_AT) ? NULL : &at,
+										  PG_ARGISNULL(ARG_DELIVER_AT_LOCAL) ? NULL : &local,
+										  PG_ARGISNULL(ARG_SPREAD) ? NULL : PG_GETARG_INTERVAL_P(ARG_SPREAD), pub->now);
+}
+
+/*
+ * What makes two publishes under one idempotency key the same.  Not their times: who
+ * asks again asks a little later.
+ */
 static Datum
 body_hash(FunctionCallInfo fcinfo, const PublishCall *pub)
 {
@@ -490,7 +508,7 @@ insert_event(FunctionCallInfo fcinfo, const PublishCall *pub, const NotifConfig 
 	values[NOTIF_EVENT_TIER] = Int16GetDatum(pub->type->tier);
 	values[NOTIF_EVENT_INCARNATION] = Int16GetDatum(config->incarnation);
 	values[NOTIF_EVENT_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
-	values[NOTIF_EVENT_KIND] = Int16GetDatum(0);
+	values[NOTIF_EVENT_KIND] = Int16GetDatum(pub->when.later ? 2 : 0);
 	values[NOTIF_EVENT_TYPE] = Int32GetDatum(pub->type->id);
 	values[NOTIF_EVENT_TOPIC] = Int32GetDatum(pub->topic);
 	nulls[NOTIF_EVENT_TOPIC] = pub->topic == 0;
@@ -508,6 +526,17 @@ insert_event(FunctionCallInfo fcinfo, const PublishCall *pub, const NotifConfig 
 	values[NOTIF_EVENT_CAMPAIGN] = Int32GetDatum(pub->campaign);
 	nulls[NOTIF_EVENT_CAMPAIGN] = pub->campaign == 0;
 	nulls[NOTIF_EVENT_PARENT] = true;
+	nulls[NOTIF_EVENT_DIGEST] = true;
+	values[NOTIF_EVENT_DELIVER_AT] = TimestampTzGetDatum(pub->when.at);
+	nulls[NOTIF_EVENT_DELIVER_AT] = pub->when.local || (!pub->when.later && pub->when.spread == NULL);
+	values[NOTIF_EVENT_DELIVER_AT_LOCAL] = TimestampGetDatum(pub->when.local_at);
+	nulls[NOTIF_EVENT_DELIVER_AT_LOCAL] = !pub->when.local;
+	values[NOTIF_EVENT_SPREAD] = IntervalPGetDatum(pub->when.spread);
+	nulls[NOTIF_EVENT_SPREAD] = pub->when.spread == NULL;
+	values[NOTIF_EVENT_EXPIRES_IN] = IntervalPGetDatum(pub->ttl);
+	nulls[NOTIF_EVENT_EXPIRES_IN] = !pub->when.later;
+	nulls[NOTIF_EVENT_ZONES] = true;
+	nulls[NOTIF_EVENT_ZONES_AS_OF] = true;
 	notif_event_insert(partition, values, nulls);
 }
 
@@ -572,6 +601,7 @@ notif_publish(PG_FUNCTION_ARGS)
 	pub.campaign = find_campaign(fcinfo);
 	check_data(&pub);
 	check_channels(fcinfo, &pub);
+	check_delivery_time(fcinfo, &pub);
 	check_expiry(fcinfo, &pub);
 	partition = notif_event_id_mint(config->event_relid, id);
 	if (pub.type->pushes)
@@ -597,6 +627,16 @@ notif_new_event_id(PG_FUNCTION_ARGS)
 	SPI_connect();
 	notif_event_id_mint(notif_config_get()->event_relid, id);
 	SPI_finish();
+	PG_RETURN_UUID_P(id);
+}
+
+/* The last bytes of an event's id are those of the one it is released for. */
+Datum
+notif_new_child_id(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = DatumGetUUIDP(notif_new_event_id(fcinfo));
+
+	memcpy(id->data + 8, PG_GETARG_UUID_P(0)->data + 8, 8);
 	PG_RETURN_UUID_P(id);
 }
 

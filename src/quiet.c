@@ -1,11 +1,13 @@
 /*
  * quiet.c
- *		Local times in SQL: core/quiet.c with the server's zones.
+ *		Quiet hours and local times in SQL: core/quiet.c with the server's zones.
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "pgtime.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -16,6 +18,7 @@
 
 PG_FUNCTION_INFO_V1(notif_quiet_until_sql);
 PG_FUNCTION_INFO_V1(notif_next_local_time_sql);
+PG_FUNCTION_INFO_V1(notif_next_instant_sql);
 
 #define UNIX_EPOCH_S ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
 
@@ -128,4 +131,62 @@ notif_next_local_time_sql(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	next_s = notif_next_local(zone_span, named_zone(PG_GETARG_TEXT_PP(2)), minute, weekday, unix_seconds(after));
 	PG_RETURN_TIMESTAMPTZ((next_s - UNIX_EPOCH_S) * USECS_PER_SEC);
+}
+
+/*
+ * (local timestamp, among text[], not_before timestamptz, after timestamptz): the
+ * first instant after `after` at which clocks of `among` show local, and the zones
+ * whose do; none before not_before.  NULL, NULL if there is none.
+ */
+Datum
+notif_next_instant_sql(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[2] = {0};
+	bool		nulls[2] = {true, true};
+	Datum	   *names;
+	bool	   *absent;
+	Datum	   *found;
+	int			n;
+	int			n_found = 0;
+	TimestampTz best = 0;
+	Timestamp	local;
+	int64		local_s;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "next_instant must return a row");
+	desc = BlessTupleDesc(desc);
+	if (!PG_ARGISNULL(0) && !PG_ARGISNULL(1))
+	{
+		local = PG_GETARG_TIMESTAMP(0);
+		local_s = unix_seconds(local);
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &names, &absent, &n);
+		found = palloc(sizeof(Datum) * Max(n, 1));
+		for (int i = 0; i < n; i++)
+		{
+			TimestampTz at;
+
+			if (absent[i])
+				continue;
+			at = (notif_local_instant(zone_span, named_zone(DatumGetTextPP(names[i])), local_s, true) - UNIX_EPOCH_S) * USECS_PER_SEC;
+			if (!PG_ARGISNULL(2))
+				at = Max(at, PG_GETARG_TIMESTAMPTZ(2));
+			if (!PG_ARGISNULL(3) && at <= PG_GETARG_TIMESTAMPTZ(3))
+				continue;
+			if (n_found == 0 || at < best)
+			{
+				best = at;
+				n_found = 0;
+			}
+			if (at == best)
+				found[n_found++] = names[i];
+		}
+		if (n_found > 0)
+		{
+			values[0] = TimestampTzGetDatum(best);
+			values[1] = PointerGetDatum(construct_array(found, n_found, TEXTOID, -1, false, TYPALIGN_INT));
+			nulls[0] = nulls[1] = false;
+		}
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

@@ -63,6 +63,13 @@ typedef struct NotifQuietWeek
  */
 #define NOTIF_QUIET_LIMIT	15
 
+/*
+ * The instant at which the zone's clock shows local_s, in seconds since 1970-01-01
+ * 00:00 there: of two the last one if `last`, else the first; in a gap the first
+ * instant after it.
+ */
+extern int64_t notif_local_instant(NotifZoneFn zone, void *zone_arg, int64_t local_s, bool last);
+
 extern int64_t notif_quiet_until(const NotifQuietWeek *week, NotifZoneFn zone, void *zone_arg, int64_t at_s);
 
 #endif							/* NOTIF_CORE_QUIET_H */

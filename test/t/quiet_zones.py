@@ -1,7 +1,9 @@
-"""Quiet hours by Python's zoneinfo, compared with the server's.
+"""Quiet hours and local times by Python's zoneinfo, compared with the server's.
 
 usage: quiet_zones.py cases SHARE ZONES    writes cases as tab-separated lines:
            zone, windows (an array literal), time in UNIX seconds, expected end or \\N
+       quiet_zones.py instants SHARE ZONES  likewise: zone, local time, UNIX seconds
+       at which its clock shows it
        ZONES is a file with the server's zone names; SHARE the share of all cases
        in permille, chosen by a hash, so that it is the same at every run.
 
@@ -114,6 +116,28 @@ def cases(share, names):
                         print(name, "{" + ",".join(map(str, array)) + "}", at, until if until != at else "\\N", sep="\t")
 
 
+def instants(share, names):
+    """Local times about every change of a clock, and some others."""
+    for name in names:
+        try:
+            zone = ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            print(f"no zone {name} here", file=sys.stderr)
+            continue
+        picked = zlib.crc32(name.encode())
+        locals_ = {EPOCH + timedelta(seconds=1577836800 + (picked * k * 7919) % 567993600) for k in range(1, 4)}
+        moments = changes(zone)
+        for moment in moments:
+            # always the last one: the rule that is in force
+            if zlib.crc32(f"{name} {moment}".encode()) % 1000 >= share * 10 and moment != moments[-1]:
+                continue
+            for side in (moment - 1, moment):
+                edge = EPOCH + timedelta(seconds=moment + offset(zone, side))
+                locals_ |= {edge + timedelta(seconds=s) for s in (-7200, -3600, -1800, -1, 0, 1, 900, 1800, 3599, 3600, 7200)}
+        for local in sorted(locals_):
+            print(name, local.isoformat(), instant(zone, local, True), sep="\t")
+
+
 if __name__ == "__main__":
     with open(sys.argv[3], encoding="ascii") as names:
-        cases(int(sys.argv[2]), names.read().split())
+        {"cases": cases, "instants": instants}[sys.argv[1]](int(sys.argv[2]), names.read().split())
