@@ -377,7 +377,7 @@ class Cluster:
         """What became of the tier's deliveries: {state: n}, and 'ended' of them."""
         counts = {state: int(n) for state, n in
                   (pg or self.pg).rows("SELECT state, n FROM notif.state WHERE tier = '%s'" % tier)}
-        counts["ended"] = sum(n for state, n in counts.items() if state not in ("expanded", "open", "in_flight"))
+        counts["ended"] = sum(n for state, n in counts.items() if state not in ("scheduled", "expanded", "open", "in_flight"))
         return counts
 
     def wait_counts(self, tier, condition, seconds, wish):

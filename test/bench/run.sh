@@ -6,7 +6,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
-all=(wire pipeline gates conditions p0 publish provider_hang memory held_xmin backlog isolation outage soak)
+all=(wire pipeline gates conditions p0 publish provider_hang memory held_xmin backlog schedule isolation outage soak)
 names=("${all[@]}")
 if [ -n "${ONLY:-}" ]; then
     read -r -a names <<<"${ONLY//,/ }"
