@@ -12,6 +12,11 @@ BEGIN
 		-- an appointment outlives its event's partition
 		SELECT a.tier, a.type_id INTO tier, type_id FROM notif_private.appointment a WHERE a.schedule = schedule_of.event;
 	END IF;
+	IF NOT FOUND THEN
+		-- and what was released outlives both
+		SELECT e.tier, e.type_id INTO tier, type_id FROM notif.releases r JOIN notif_private.event e ON e.id = r.event
+		 WHERE r.schedule = schedule_of.event LIMIT 1;
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION notif_private.schedule_of(uuid) IS

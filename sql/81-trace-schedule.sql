@@ -27,6 +27,7 @@ BEGIN
 				   'topic', (SELECT t.name FROM notif_private.topic t WHERE t.id = ev.topic_id),
 				   'recipients', cardinality(ev.recipients), 'deliver_at', ev.deliver_at,
 				   'deliver_at_local', ev.deliver_at_local, 'spread', ev.spread) AS detail
+		WHERE ev.id IS NOT NULL
 		UNION ALL
 		SELECT 1, 0, c.created_at, 'rescheduled', NULL, NULL, NULL, NULL, NULL, NULL,
 			   jsonb_build_object('by', c.published_by, 'deliver_at', c.deliver_at, 'deliver_at_local', c.deliver_at_local)

@@ -66,7 +66,7 @@ DECLARE
 		'preferences', 'switch_off', 'switch_on', 'mute', 'unmute', 'mutes', 'set_quiet_hours', 'quiet_hours', 'set_digest_time', 'digest_time', 'inbox', 'unread_count', 'mark_read', 'mark_all_read'];
 	reader		constant text[] := ARRAY['now', 'trace', 'trace_correlation', 'explain', 'health', 'audit'];
 	-- A view's functions are called with the rights of whoever reads the view.
-	of_views	constant text[] := ARRAY['workers_here', 'lanes_here', 'breakers_here', 'pacers_here', 'totals_here'];
+	of_views	constant text[] := ARRAY['workers_here', 'lanes_here', 'breakers_here', 'pacers_here', 'totals_here', 'schedule_key'];
 	command		text;
 BEGIN
 	FOR command IN

@@ -32,11 +32,11 @@ def drain(cluster, lane, flight, due):
 def claims(cluster, lane, devices, flight):
     """CPU us per attempt of claiming what has come due in the schedule."""
     open_before = cluster.counts("bulk")["open"]
-    cluster.pg.rows("SELECT notif.publish('spread', topic => 'everybody', data => '{\"edition\": 1, \"points\": 1}', spread => '1 s')")
+    cluster.pg.rows("SELECT notif.publish('spread', topic => 'everybody', data => '{\"edition\": 1, \"points\": 1}', spread => '6 s')")
     cluster.wait_counts("bulk", lambda c: c["open"] == open_before + devices, 300, "all waiting")
     # what cannot go yet is put off
     early, _ = drain(cluster, lane, flight, "false")
-    cluster.rest(1.5)
+    cluster.rest(6.2)
     cluster.pg.rows("CHECKPOINT")
     taken, used = drain(cluster, lane, flight, "true")
     if early + taken != devices or taken < devices // 2:
@@ -91,7 +91,7 @@ def wait_for_days(cluster, lane, waiting):
 
 def bench():
     waiting, recipients = setting("WAITING", 1000000, 20000), setting("RECIPIENTS", 20000, 5000)
-    events, rounds = setting("EVENTS", 10000, 1000), setting("ROUNDS", 5, 1)
+    events, rounds = setting("EVENTS", 10000, 1000), setting("ROUNDS", 3, 1)
     cluster, sandbox = Cluster("schedule"), Sandbox("schedule")
     cluster.define(sandbox)
     pg, flight = cluster.pg, [1]

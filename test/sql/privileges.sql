@@ -106,6 +106,8 @@ SELECT try(c) FROM (VALUES
 	('SELECT count(*) FROM notif.providers'),
 	('SELECT count(*) FROM notif.queue'),
 	('SELECT count(*) > 0 FROM notif.state'),
+	('SELECT count(*) = 0 FROM notif.scheduled'),
+	('SELECT count(*) = 0 FROM notif.releases'),
 	('SELECT count(*) FROM notif.deliveries'),
 	('SELECT count(*) > 10 FROM notif.health()'),
 	('SELECT notif.upsert_recipient(''eve'')'),

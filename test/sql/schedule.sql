@@ -278,6 +278,10 @@ SELECT gate, verdict FROM notif.explain(:'old2'::uuid, 'ada') WHERE gate IN ('au
 SELECT pg_temp.at('2028-01-13 12:00+00');
 CALL pg_temp.route();
 SELECT type, tier, next_at, recipient FROM notif.scheduled;
+-- what was released knows what it was released for
+SELECT step FROM notif.trace(:'m1') WHERE step <> 'in flight';
+SELECT notif.cancel(:'m1');
+SELECT pg_temp.try(format('SELECT notif.reschedule(%L, notif.now())', :'m1'));
 SELECT tier, state, tallied, recounted FROM notif.audit() WHERE NOT agrees;
 
 -- ---- one that fails alone: given up on, the others go

@@ -16,6 +16,7 @@ define_shop($node, { dir => '/nonexistent', apns => 1 });
 one_value($node, <<'EOS');
 SELECT notif.define_category('limited');
 SELECT notif.define_type('limited', 'limited', title => 'Limited {n}');
+SELECT notif.define_type('later', 'limited', tier => 'bulk', title => 'Later {n}');
 SELECT notif.define_rate_limit('hour', 100, '1 hour', 'defer');
 SELECT notif.define_rate_limit('total', 1000000, '1 hour', scope => 'type', type => 'limited');
 SELECT notif.define_rate_limit('once', 1, '31 days', 'fold', type => 'few');
@@ -28,6 +29,8 @@ SELECT r.id, a.id, 'push', 'd', lpad(to_hex(r.id), 64, '0'), now()
 FROM notif_private.recipient r CROSS JOIN notif_private.app a WHERE r.ref <> 'p1';
 INSERT INTO notif_private.quiet_hours SELECT id, 7, 0, 1, now() FROM notif_private.recipient WHERE id % 4 = 0;
 UPDATE notif_private.recipient SET tz = 'Europe/Berlin' WHERE id % 4 = 0;
+INSERT INTO notif_private.zone VALUES ('Europe/Berlin');
+INSERT INTO notif_private.zone_change (recipient_id, tz_before, at) SELECT id, 'UTC', now() FROM notif_private.recipient WHERE id % 8 = 0;
 INSERT INTO notif_private.mute SELECT id, 'source', 'x', 'infinity', now() FROM notif_private.recipient WHERE id % 4 = 1;
 INSERT INTO notif_private.profile SELECT (notif_private.profile_of(id)).* FROM notif_private.recipient WHERE id % 4 < 3;
 SELECT notif.define_type('batch', 'limited', title => 'Batch {n}');
@@ -65,6 +68,7 @@ DECLARE
 	k	uuid;
 	more	boolean := true;
 	n	integer;
+	released	integer;
 	total	integer := 0;
 BEGIN
 	WHILE more LOOP
@@ -92,6 +96,42 @@ BEGIN
 	PERFORM notif_private.worker_expand_standard(k, 2000);
 	COMMIT;
 	RAISE NOTICE 'expand %', cpu() - at;
+	-- what waits is filed; what is due among it is released
+	at := cpu();
+	PERFORM notif.publish('later', 'p' || (1 + (i * 7919) % 30000), jsonb_build_object('n', i), deliver_at => notif.now() + interval '300 days')
+	FROM generate_series(1, 500) i;
+	PERFORM notif.publish('later', 'p' || (1 + (i * 7919) % 30000), jsonb_build_object('n', i), deliver_at => notif.now() + interval '10 s')
+	FROM generate_series(1, 500) i;
+	-- the look-up of a list of recipients is the session's own
+	PERFORM set_config('enable_' || j, 'off', true) FROM unnest('{seqscan,bitmapscan,hashjoin,mergejoin}'::text[]) j;
+	PERFORM notif.publish('later', recipients => ARRAY(SELECT 'p' || (1 + (i * 7919 + j) % 30000) FROM generate_series(1, 20) j), data => '{"n": 1}',
+						  deliver_at_local => '2020-01-01 09:00') FROM generate_series(1, 10) i;
+	PERFORM notif.publish('later', recipients => ARRAY(SELECT 'p' || j FROM generate_series(1, 600) j), data => '{"n": 1}', deliver_at_local => '2020-01-01 09:00');
+	COMMIT;
+	more := true;
+	WHILE more LOOP
+		SELECT r.more INTO more FROM notif_private.worker_route_bulk(2000) r;
+		COMMIT;
+	END LOOP;
+	-- also of what the run before has released for some zones
+	FOR k IN SELECT * FROM notif_private.worker_expansions_bulk() LOOP
+		WHILE NOT (notif_private.worker_expand_bulk(k, 2000)).done LOOP
+			COMMIT;
+		END LOOP;
+	END LOOP;
+	COMMIT;
+	PERFORM notif_private.shift_clock(11000000);
+	RAISE NOTICE 'file %', cpu() - at;
+	at := cpu();
+	n := 0;
+	LOOP
+		SELECT r.released, r.more INTO released, more FROM notif_private.worker_release_bulk(500) r;
+		COMMIT;
+		n := n + released;
+		EXIT WHEN NOT more;
+	END LOOP;
+	RAISE NOTICE 'release %', cpu() - at;
+	RAISE NOTICE 'released %', n;
 	at := cpu();
 	LOOP
 		f := f + 1;
@@ -143,7 +183,7 @@ sub run_work
 		$node->psql('shop', $sql, stderr => \$err, on_error_die => 1);
 		while ($err =~ /NOTICE:  (\w+) ([\d.]+)/g)
 		{
-			$ms{$1} = $2 if !defined $ms{$1} || $2 < $ms{$1} || $1 eq 'claimed';
+			$ms{$1} = $2 if !defined $ms{$1} || $2 < $ms{$1} || $1 =~ /^(claimed|released)$/;
 		}
 	}
 	return %ms;
@@ -171,7 +211,7 @@ for my $lie ('honest', 'enormous', 'tiny', 'never analysed')
 
 			# the rows of these can be counted on one hand; the tally is read once
 			# for a batch with a doubted token, the expansions at the router's start
-			next if defined $2 && $2 =~ /^(rate_limit|quiet_period|route|instance|pause|category|provider|app|type|topic|turn_standard|pg_\w+|tally_\w+)$/;
+			next if defined $2 && $2 =~ /^(rate_limit|zone|quiet_period|route|instance|pause|category|provider|app|type|topic|turn_standard|pg_\w+|tally_\w+)$/;
 			next if $query =~ /^SELECT x\.key FROM \(SELECT DISTINCT ON/;
 			$query =~ s/\s+/ /g;
 			$scans{"$what in: $query"} = 1;
@@ -179,10 +219,11 @@ for my $lie ('honest', 'enormous', 'tiny', 'never analysed')
 	}
 	is(join("\n", sort keys %scans), '', "$lie statistics: every base table is probed by its index");
 	cmp_ok($explained{claimed}, '>=', 2700, "$lie statistics: claims are full");
+	cmp_ok($explained{released}, '>=', 511, "$lie statistics: what is due is released");
 	one_value($node, $lies{$lie});
 	my %ms = run_work(-1, 3);
 	%honest = %ms if $lie eq 'honest';
-	for my $step ('route', 'tell', 'expand', 'claim', 'record')
+	for my $step ('route', 'tell', 'expand', 'file', 'release', 'claim', 'record')
 	{
 		cmp_ok($ms{$step}, '<=', 2 * $honest{$step} + 40, sprintf '%s statistics: %s takes %d ms, honest %d ms', $lie, $step, $ms{$step}, $honest{$step});
 	}
