@@ -6,10 +6,13 @@
 -- first release, so nobody is told twice or not at all: the first change of his zone
 -- that this snapshot does not see names the zone that it does.
 
--- Those of all recipients, and of some who have left them.
+-- Those of all recipients, and of some who have left them.  A name may be there more
+-- than once: were it unique, whoever is the first in a zone would keep all others out
+-- until his transaction has ended, and that may be an import of everybody.
 CREATE TABLE notif_private.zone (
-	name		text PRIMARY KEY
+	name		text NOT NULL
 );
+CREATE INDEX zone_name ON notif_private.zone (name);
 
 -- Appended under the lock of the recipient's row, so that id is the order of a
 -- person's changes.
@@ -26,8 +29,8 @@ CREATE INDEX zone_change_at ON notif_private.zone_change (at);
 CREATE FUNCTION notif_private.note_zone(recipient bigint, tz_before text, tz text) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF tz IS NOT NULL THEN
-		INSERT INTO notif_private.zone AS z (name) VALUES (tz) ON CONFLICT ON CONSTRAINT zone_pkey DO NOTHING;
+	IF tz IS NOT NULL AND NOT EXISTS (SELECT FROM notif_private.zone z WHERE z.name = tz) THEN
+		INSERT INTO notif_private.zone (name) VALUES (tz);
 	END IF;
 	IF recipient IS NOT NULL AND coalesce(tz, 'UTC') <> coalesce(tz_before, 'UTC') THEN
 		INSERT INTO notif_private.zone_change (recipient_id, tz_before, at) VALUES (recipient, coalesce(tz_before, 'UTC'), notif.now());

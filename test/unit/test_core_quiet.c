@@ -157,6 +157,24 @@ test_next(void)
 	CHECK_INT(next((FakeZone){.changed_s = MONDAY + 1800,.after_s = 900}, NOTIF_FULL_HOUR, 0, MONDAY), MONDAY + 2700);
 }
 
+static void
+test_instant(void)
+{
+	FakeZone	spring = {.changed_s = MONDAY + 2 * 3600,.before_s = 0,.after_s = 3600};
+	FakeZone	autumn = {.changed_s = MONDAY + 2 * 3600,.before_s = 3600,.after_s = 0};
+
+	CHECK_INT(notif_local_instant(fake_zone, &spring, MONDAY + 3600, true), MONDAY + 3600);
+	/* 02:00 to 03:00 is not: the first instant after it */
+	CHECK_INT(notif_local_instant(fake_zone, &spring, MONDAY + 2 * 3600, true), MONDAY + 2 * 3600);
+	CHECK_INT(notif_local_instant(fake_zone, &spring, MONDAY + 2 * 3600 + 1800, true), MONDAY + 2 * 3600);
+	CHECK_INT(notif_local_instant(fake_zone, &spring, MONDAY + 3 * 3600, true), MONDAY + 2 * 3600);
+	CHECK_INT(notif_local_instant(fake_zone, &spring, MONDAY + 4 * 3600, true), MONDAY + 3 * 3600);
+	/* 02:00 to 03:00 is twice */
+	CHECK_INT(notif_local_instant(fake_zone, &autumn, MONDAY + 2 * 3600 + 1800, false), MONDAY + 3600 + 1800);
+	CHECK_INT(notif_local_instant(fake_zone, &autumn, MONDAY + 2 * 3600 + 1800, true), MONDAY + 2 * 3600 + 1800);
+	CHECK_INT(notif_local_instant(fake_zone, &autumn, MONDAY + 3 * 3600, true), MONDAY + 3 * 3600);
+}
+
 int
 main(void)
 {
@@ -164,5 +182,6 @@ main(void)
 	test_dates();
 	test_changes();
 	test_next();
+	test_instant();
 	return unit_done();
 }
