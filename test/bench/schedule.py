@@ -85,8 +85,8 @@ def wait_for_days(cluster, lane, waiting):
                hashint8(e.recipient_id) & 63, 2, 0, t.id, x.i, e.recipient_id, e.id, notif_private.uuid_at(now()), notif.now() + interval '9 days', false
         FROM (SELECT i, notif.now() + interval '2 days' + i * interval '3 days' / %(n)d AS at FROM generate_series(1, %(n)d) i) x
         CROSS JOIN (SELECT id FROM notif_private.type WHERE name = 'spread') t
-        JOIN (SELECT id, recipient_id, row_number() OVER () AS n, count(*) OVER () AS of FROM notif_private.endpoint) e
-          ON e.n = 1 + x.i %% e.of;
+        JOIN (SELECT id, recipient_id, row_number() OVER () AS n FROM notif_private.endpoint) e
+          ON e.n = 1 + x.i %% (SELECT count(*) FROM notif_private.endpoint);
         INSERT INTO notif_private.tally_bulk (ring, lane, state, n)
         SELECT notif_private.turn_bulk() %% 4, %(lane)d, s, %(n)d FROM unnest('{expanded,open}'::notif_private.tally_state[]) s;
         RESET synchronous_commit;
