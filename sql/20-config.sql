@@ -32,6 +32,7 @@ CREATE TABLE notif_private.category (
 	-- The type of its hourly, daily and weekly digests; NULL: people may not choose them.
 	digest_type	integer,
 	digest_items smallint,
+	requires_consent text[] NOT NULL DEFAULT '{}',	-- channels over which people must have agreed to it
 	CHECK (default_enabled OR NOT mandatory)
 );
 

@@ -5,6 +5,7 @@ CREATE TABLE notif_private.recipient (
 	ref			text NOT NULL UNIQUE CHECK (ref OPERATOR(pg_catalog.<>) '' AND pg_catalog.octet_length(ref) OPERATOR(pg_catalog.<=) 255),
 	locale		text,
 	tz			text,
+	country		text CHECK (country OPERATOR(pg_catalog.~) '^[A-Z]{2}$'),	-- ISO 3166-1; NULL: not known
 	attributes	jsonb NOT NULL DEFAULT '{}',
 	active		boolean NOT NULL DEFAULT true,
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
@@ -28,6 +29,7 @@ CREATE TABLE notif_private.endpoint (
 	app_version	text,
 	locale		text,
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	suppressed	boolean NOT NULL DEFAULT false,	-- its address is on the suppression list
 	UNIQUE (recipient_id, app_id, device_id)
 ) WITH (fillfactor = 90);
 -- An address has one living owner: a device that signs in as somebody else moves.

@@ -38,7 +38,10 @@ CREATE TABLE notif_private.profile (
 	muted		text[],				-- 'source:x', 'thread:y'; NULL: none
 	muted_until	timestamptz[],		-- of each
 	muted_hash	integer[],			-- hashtext() of each name, as in attempt.subject
-	quiet		smallint[]			-- windows as quiet_until() takes them; NULL: none
+	quiet		smallint[],			-- windows as quiet_until() takes them; NULL: none
+	-- as consent_bits() tells them; element 1 + number of a category
+	consents	integer[],
+	implied		notif_private.implied_consent[]
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE FUNCTION notif_private.channel_bit(channel text) RETURNS integer
@@ -84,11 +87,12 @@ BEGIN
 	  INTO made.muted, made.muted_until, made.muted_hash
 	  FROM notif_private.mute m WHERE m.recipient_id = profile_of.recipient;
 	made.quiet := notif_private.quiet_windows(profile_of.recipient);
+	SELECT b.consents, b.implied INTO made.consents, made.implied FROM notif_private.consent_bits(profile_of.recipient) b;
 	RETURN made;
 END
 $$;
 COMMENT ON FUNCTION notif_private.profile_of(bigint) IS
-	'The profile that follows from a recipient''s preferences, mutes and quiet hours as they are now; it reads the sources alone.';
+	'The profile that follows from a recipient''s preferences, mutes, quiet hours and consent as they are now; it reads the sources alone.';
 
 -- Held until the end of the transaction: without it two transactions that change
 -- one person's preferences would each compile a row without the other's.
@@ -117,7 +121,7 @@ DECLARE
 BEGIN
 	UPDATE notif_private.profile p
 	   SET switched_off = made.switched_off, choices = made.choices, muted = made.muted, muted_until = made.muted_until,
-		   muted_hash = made.muted_hash, quiet = made.quiet
+		   muted_hash = made.muted_hash, quiet = made.quiet, consents = made.consents, implied = made.implied
 	 WHERE p.recipient_id = compile_profile.recipient;
 END
 $$;

@@ -32,7 +32,8 @@ BEGIN
 		('outcome_standard', '7 days', '1 day', '7 days', true, ARRAY[
 			'ALTER TABLE notif_private.%1$I ADD PRIMARY KEY (delivery, attempt)',
 			'CREATE INDEX ON notif_private.%1$I (event)']),
-		('outcome_long', '1 month', '1 day', '1 month', true, ARRAY[
+		-- seven years in 15 partitions, where months would be 84
+		('outcome_long', '6 months', '1 day', '1 month', true, ARRAY[
 			'ALTER TABLE notif_private.%1$I ADD PRIMARY KEY (delivery, attempt)',
 			'CREATE INDEX ON notif_private.%1$I (event)']),
 		('inbox', '1 month', '1 day', '1 month', true, ARRAY[
@@ -50,6 +51,8 @@ CREATE FUNCTION notif_private.period_start(p_at timestamptz, p_step interval) RE
 	LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 BEGIN
 	RETURN CASE p_step WHEN interval '1 month' THEN date_trunc('month', p_at)
+					   WHEN interval '6 months' THEN date_trunc('year', p_at)
+							+ CASE WHEN extract(month FROM p_at) > 6 THEN interval '6 months' ELSE interval '0' END
 					   WHEN interval '7 days' THEN date_trunc('week', p_at)
 					   ELSE date_trunc('day', p_at) END;
 END

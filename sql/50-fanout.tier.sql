@@ -38,6 +38,7 @@ DECLARE
 	v_twice		boolean[];	-- of each pair of event and recipient, as duplicates() counts them
 	v_before	integer[];
 	v_gathered	notif_private.gathered[];
+	v_needs		constant boolean := EXISTS (SELECT FROM notif_private.consent_need n WHERE n.channel IN (1, 2));
 BEGIN
 	IF cardinality(p_events) > 1 THEN
 		SELECT x.id INTO v_first FROM unnest(p_events) x(id) ORDER BY x.id LIMIT 1;
@@ -51,7 +52,7 @@ BEGIN
 		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ev.subject, ev.campaign_id AS campaign, ev.conditional, ty.retention,
 			   share.due, share.of_it,
 			   coalesce(ep.lane = ANY (p_direct) AND NOT ty.ordered AND share.due IS NULL, false) AS at_once, ty.push, ty.inbox AND NOT pr.inbox_off AS inbox,
-			   a.recipient, rc.active, pr.stop, dg.pace, ep.endpoint, ep.lane, coalesce(ep.nth, 1) AS nth,
+			   a.recipient, rc.active, pr.stop, dg.pace, ep.endpoint, ep.lane, ep.suppressed, coalesce(ep.nth, 1) AS nth,
 			   row_number() OVER () AS n
 		  FROM unnest(p_events) WITH ORDINALITY i(id, nth)
 		 CROSS JOIN LATERAL (
@@ -76,9 +77,10 @@ BEGIN
 			  FROM (SELECT ev.spread * ((uuid_hash_extended(notif_private.item_id(ev.id, a.recipient), 0) & 1048575) / 1048576.0::double precision) AS of_it) s
 			 WHERE ev.spread IS NOT NULL OFFSET 0) share ON true
 		  LEFT JOIN LATERAL (
-			SELECT r.active FROM notif_private.recipient r WHERE r.id = a.recipient OFFSET 0) rc ON true
+			SELECT r.active, r.country FROM notif_private.recipient r WHERE r.id = a.recipient OFFSET 0) rc ON true
 		  LEFT JOIN LATERAL (
-			SELECT p.switched_off, p.muted, p.muted_until, p.muted_hash, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice
+			SELECT p.switched_off, p.muted, p.muted_until, p.muted_hash, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice,
+				   p.consents[ty.number + 1] AS consent, p.implied
 			  FROM notif_private.profile p WHERE p.recipient_id = a.recipient OFFSET 0) pf ON true
 		 -- Mutes and preferences stop the push; only the inbox's own and a duplicate stop its item.
 		 -- Bits of a choice: channel_bit().
@@ -86,16 +88,34 @@ BEGIN
 			SELECT o.inbox_off OR o.twice AS inbox_off,
 				   CASE WHEN o.twice THEN 'duplicate'
 						WHEN ty.mandatory THEN NULL
-						WHEN NOT ty.push THEN CASE WHEN o.inbox_off THEN 'preference' END
+						WHEN NOT ty.push THEN CASE WHEN o.inbox_unwanted THEN 'preference' WHEN o.inbox_off THEN 'consent' END
 						WHEN pf.switched_off THEN 'switched_off'
 						WHEN ((ev.subject >> 32)::integer = ANY (pf.muted_hash) OR (ev.subject << 32 >> 32)::integer = ANY (pf.muted_hash)) IS TRUE
 							 AND EXISTS (SELECT FROM unnest(pf.muted, pf.muted_until) m(what, until)
 										  WHERE m.until > v_now AND m.what IN ('source:' || ev.source, 'thread:' || ev.thread)) THEN 'muted'
 						WHEN pf.choice & 1 <> 0 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & 256 <> 0) THEN 'preference'
+						WHEN o.missing & 1 <> 0 THEN 'consent'
 				   END AS stop
-			  FROM (SELECT v_twice IS NOT NULL AND v_twice[v_before[i.nth] + a.place] AS twice, NOT ty.mandatory
-						   AND (coalesce(pf.choice, 0) & 2 <> 0 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & 512 <> 0))
-						   AS inbox_off) o OFFSET 0) pr
+			  FROM (SELECT v_twice IS NOT NULL AND v_twice[v_before[i.nth] + a.place] AS twice, x.inbox_unwanted, x.missing, x.inbox_unwanted OR NOT ty.mandatory AND x.missing & 2 <> 0 AS inbox_off
+					  FROM (SELECT NOT ty.mandatory
+								   AND (coalesce(pf.choice, 0) & 2 <> 0 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & 512 <> 0))
+								   AS inbox_unwanted,
+								   -- channels whose consent was withdrawn, or is needed and not there
+								   coalesce(pf.consent >> 16, 0) | CASE WHEN v_needs THEN coalesce((
+									SELECT bit_or(d.channel)
+									  FROM (VALUES (1, ty.push), (2, ty.inbox)) d(channel, wanted)
+									 CROSS JOIN LATERAL (
+										SELECT u.* FROM (
+											SELECT n.enough, n.purchase, n.inquiry FROM notif_private.consent_need n
+											 WHERE n.category = ty.number AND n.channel = d.channel AND n.country = rc.country
+											UNION ALL
+											SELECT n.enough, n.purchase, n.inquiry FROM notif_private.consent_need n
+											 WHERE n.category = ty.number AND n.channel = d.channel AND n.country = '') u LIMIT 1) nd
+									 WHERE d.wanted AND nd.enough IS NOT NULL AND coalesce(pf.consent & nd.enough, 0) = 0
+									   AND NOT EXISTS (SELECT FROM unnest(pf.implied) i
+														WHERE i.category = ty.number AND i.channel = d.channel
+														  AND i.since + CASE i.basis WHEN 'inquiry' THEN nd.inquiry ELSE nd.purchase END > v_now)), 0)
+								   ELSE 0 END AS missing) x) o OFFSET 0) pr
 		 -- What is gathered for a digest instead of sent, and how (51-digest); what is one is not.
 		 CROSS JOIN LATERAL (
 			SELECT CASE WHEN @TIERNO@ = 0 OR (NOT ty.batches AND coalesce(pf.choice, 0) & 196608 = 0) THEN NULL
@@ -104,8 +124,8 @@ BEGIN
 							 THEN (ARRAY['hourly', 'daily', 'weekly'])[(pf.choice & 196608) >> 16]
 						WHEN ty.batches THEN 'window' END AS pace) dg
 		  LEFT JOIN LATERAL (
-			SELECT p.id AS endpoint, row_number() OVER () AS nth,
-				   (SELECT app.route_id FROM notif_private.app WHERE app.id = p.app_id) AS lane
+			SELECT p.id AS endpoint, row_number() OVER () AS nth, p.suppressed,
+				   CASE WHEN NOT p.suppressed THEN (SELECT app.route_id FROM notif_private.app WHERE app.id = p.app_id) END AS lane
 			  FROM notif_private.endpoint p
 			 WHERE p.recipient_id = a.recipient AND p.state = 'active' AND ty.push AND rc.active
 			   AND pr.stop IS NULL AND dg.pace IS NULL OFFSET 0) ep ON true
@@ -130,10 +150,11 @@ BEGIN
 		SELECT CASE WHEN p.endpoint IS NULL THEN notif_private.item_id(p.event, p.recipient)
 					ELSE notif_private.delivery_id(p.event, p.endpoint) END,
 			   0, p.retention, @TIERNO@,
-			   CASE WHEN p.endpoint IS NOT NULL THEN 'failed' ELSE 'suppressed' END::notif.outcome_state, true,
+			   CASE WHEN p.endpoint IS NOT NULL AND NOT p.suppressed THEN 'failed' ELSE 'suppressed' END::notif.outcome_state, true,
 			   CASE WHEN p.active IS NOT TRUE THEN 'recipient_inactive'
 					WHEN p.stop IS NOT NULL THEN p.stop
-					WHEN p.endpoint IS NULL THEN 'no_endpoint' ELSE 'no_route' END,
+					WHEN p.endpoint IS NULL THEN 'no_endpoint'
+					WHEN p.suppressed THEN 'suppression_list' ELSE 'no_route' END,
 			   p.event, p.type_id, p.recipient, p.endpoint, 0, p_ord + p.n, p.expires_at, v_now
 		  FROM pair p WHERE p.lane IS NULL AND p.pace IS NULL AND (p.push OR p.active IS NOT TRUE OR p.stop IS NOT NULL)
 		RETURNING state

@@ -132,6 +132,8 @@ DECLARE
 	v_periods	constant text[] := notif_private.quiet_categories();
 	-- whether any event for later was ever cancelled
 	v_keys		constant boolean := EXISTS (SELECT FROM notif_private.cancellation c WHERE c.schedule);
+	v_needs		boolean;		-- whether anybody's country or category asks for something on this channel
+	v_listed	boolean[];		-- of each attempt: its address got onto the suppression list just now
 	v_quiet		constant boolean := v_periods IS NOT NULL OR EXISTS (SELECT FROM notif_private.quiet_hours);
 BEGIN
 	SELECT (SELECT k.until FROM notif_private.blocked_@TIER@ k WHERE k.lane = p_lane ORDER BY k.lane, k.until DESC LIMIT 1),
@@ -142,7 +144,8 @@ BEGIN
 		  INTO v_limits, v_names, v_here, v_shared, v_folds, v_campaigns, v_of_campaigns
 		  FROM notif_private.limits_of_lane(p_lane) l;
 	END IF;
-	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL OR v_quiet
+	v_needs := EXISTS (SELECT FROM notif_private.consent_need n WHERE n.channel = v_off);
+	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL OR v_quiet OR v_needs
 							  OR EXISTS (SELECT FROM unnest(p_batch) b WHERE b.due > v_now)) THEN
 		-- somebody may be deferred: into the schedule, after its horizon
 		SELECT c.due INTO p_horizon FROM notif_private.cursor_@TIER@ c
@@ -159,6 +162,7 @@ BEGIN
 	  FROM notif_private.parked_@TIER@(p_lane) p;
 	v_newer := notif_private.superseded_@TIER@(p_batch, v_now);
 	v_asked := notif_private.conditions_@TIER@(p_turn, p_lane, p_batch, v_now);
+	v_listed := notif_private.suppressed_lately(p_batch);
 	RETURN QUERY
 	WITH batch AS MATERIALIZED (
 		SELECT b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
@@ -167,10 +171,10 @@ BEGIN
 			   CASE WHEN b.attempt >= 32000 THEN NULL
 					WHEN pk.park IS NOT NULL THEN pk.due
 					WHEN q.until IS NULL THEN greatest(v_wait[b.nth], later.due)
-					WHEN NOT ty.bypass THEN greatest(q.until + q.jitter, p_horizon + interval '1 microsecond', v_wait[b.nth], later.due)
+					WHEN q.holds THEN greatest(q.until + q.jitter, p_horizon + interval '1 microsecond', v_wait[b.nth], later.due)
 					ELSE later.due
 			   END AS wait, pk.park, CASE WHEN pk.park IS NOT NULL THEN pk.why
-								 WHEN q.until IS NOT NULL AND NOT ty.bypass THEN 'quiet_hours'
+								 WHEN q.until IS NOT NULL AND q.holds THEN q.why
 								 WHEN later.due IS NOT NULL THEN 'scheduled' ELSE 'order' END AS why,
 			   CASE WHEN cn.found THEN 'cancelled:cancel'
 					WHEN b.expires_at <= v_now THEN 'expired:expired'
@@ -179,6 +183,7 @@ BEGIN
 					WHEN rc.active IS NOT TRUE THEN 'suppressed:recipient_inactive'
 					WHEN ep.state IS NULL THEN 'suppressed:endpoint_unknown'
 					WHEN ep.state <> 'active' THEN 'suppressed:endpoint_' || ep.state::text
+					WHEN ep.suppressed OR v_listed[b.nth] THEN 'suppressed:suppression_list'
 					WHEN NOT ty.mandatory AND pf.switched_off THEN 'suppressed:switched_off'
 					WHEN NOT ty.mandatory
 						 -- not NULL, or what comes after it is asked as well
@@ -186,8 +191,13 @@ BEGIN
 						 AND notif_private.has_muted(b.recipient, b.event, v_now) THEN 'suppressed:muted'
 					WHEN NOT ty.mandatory AND (pf.choice & v_off <> 0
 						 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & (v_off << 8) <> 0)) THEN 'suppressed:preference'
-					WHEN NOT ty.bypass AND q.until IS NOT NULL
-						 AND (q.until + q.jitter >= b.expires_at OR b.attempt >= 32000) THEN 'expired:quiet_hours'
+					WHEN NOT ty.mandatory AND (pf.consent & (v_off << 16) <> 0
+						 OR nd.enough IS NOT NULL AND coalesce(pf.consent & nd.enough, 0) = 0
+							AND NOT EXISTS (SELECT FROM unnest(pf.implied) i WHERE i.category = ty.number AND i.channel = v_off
+											   AND i.since + CASE i.basis WHEN 'inquiry' THEN nd.inquiry ELSE nd.purchase END > v_now))
+						 THEN 'suppressed:consent'
+					WHEN q.holds AND q.until IS NOT NULL
+						 AND (q.until + q.jitter >= b.expires_at OR b.attempt >= 32000) THEN 'expired:' || q.why
 			   END AS halt, v_newer[b.nth] AS newer, v_asked.says[b.nth] AS says,
 			   -- charged once per delivery: later attempts pass free
 			   b.charged,
@@ -213,22 +223,39 @@ BEGIN
 			 WHERE v_subjects IS NOT NULL AND k.n IS NOT NULL
 			   AND (v_closed[k.n] OR (ty.ordered AND b.due IS DISTINCT FROM '-infinity'))
 			 LIMIT 1) pk ON true
-		  LEFT JOIN LATERAL (SELECT e.state, e.address FROM notif_private.endpoint e WHERE e.id = b.endpoint OFFSET 0) ep ON true
-		  LEFT JOIN LATERAL (SELECT r.active, r.ref, r.locale, r.attributes::text AS attributes, r.tz
+		  LEFT JOIN LATERAL (SELECT e.state, e.address, e.suppressed FROM notif_private.endpoint e WHERE e.id = b.endpoint OFFSET 0) ep ON true
+		  LEFT JOIN LATERAL (SELECT r.active, r.ref, r.locale, r.attributes::text AS attributes, r.tz, r.country
 							   FROM notif_private.recipient r WHERE r.id = b.recipient OFFSET 0) rc ON true
-		  LEFT JOIN LATERAL (SELECT p.switched_off, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice, p.quiet, p.muted_hash
+		  LEFT JOIN LATERAL (SELECT p.switched_off, coalesce(p.choices[ty.number + 1], p.choices[1]) AS choice, p.quiet, p.muted_hash,
+									p.consents[ty.number + 1] AS consent, p.implied
 							   FROM notif_private.profile p WHERE p.recipient_id = b.recipient OFFSET 0) pf ON true
+		  LEFT JOIN LATERAL (
+			SELECT u.* FROM (
+				SELECT n.enough, n.purchase, n.inquiry, n.windows, n.zones FROM notif_private.consent_need n
+				 WHERE v_needs AND n.category = ty.number AND n.channel = v_off AND n.country = rc.country
+				UNION ALL
+				SELECT n.enough, n.purchase, n.inquiry, n.windows, n.zones FROM notif_private.consent_need n
+				 WHERE v_needs AND n.category = ty.number AND n.channel = v_off AND n.country = '') u LIMIT 1) nd ON true
 		  -- ordered ones of one endpoint go in the order in which they came
 		  LEFT JOIN LATERAL (
-			SELECT e.until, notif_private.quiet_jitter(CASE WHEN ty.ordered THEN b.endpoint ELSE uuid_hash_extended(b.delivery, 0) END,
+			SELECT coalesce(CASE WHEN ty.bypass THEN e.closed END, greatest(e.until, e.closed)) AS until,
+				   -- no category bypasses the law
+				   NOT ty.bypass OR e.closed IS NOT NULL AS holds,
+				   CASE WHEN e.closed IS NULL THEN 'quiet_hours' ELSE 'send_hours' END AS why,
+				   notif_private.quiet_jitter(CASE WHEN ty.ordered THEN b.endpoint ELSE uuid_hash_extended(b.delivery, 0) END,
 													   @TIERNO@ = 2) AS jitter
 			  FROM (SELECT greatest(
 						CASE WHEN pf.quiet IS NOT NULL THEN notif_private.quiet_until(pf.quiet, NULL, coalesce(rc.tz, 'UTC'), v_now) END,
 						CASE WHEN ty.category = ANY (v_periods) THEN (
 							SELECT max(notif_private.quiet_until(p.windows, p.dates, coalesce(rc.tz, p.tz), v_now))
 							  FROM notif_private.quiet_period p
-							 WHERE p.categories IS NULL OR ty.category = ANY (p.categories)) END) AS until OFFSET 0) e
-			 WHERE e.until IS NOT NULL OFFSET 0) q ON true
+							 WHERE p.categories IS NULL OR ty.category = ANY (p.categories)) END) AS until,
+						CASE WHEN nd.windows IS NULL THEN NULL
+							 WHEN rc.tz IS NOT NULL OR nd.zones IS NULL
+							 THEN notif_private.quiet_until(nd.windows, NULL, coalesce(rc.tz, 'UTC'), v_now)
+							 ELSE (SELECT max(notif_private.quiet_until(nd.windows, NULL, z, v_now)) FROM unnest(nd.zones) z) END AS closed
+						OFFSET 0) e
+			 WHERE e.until IS NOT NULL OR e.closed IS NOT NULL OFFSET 0) q ON true
 	),
 	-- Collapse: what a newer one replaces, unless a gate stops that one here.
 	replaced AS MATERIALIZED (

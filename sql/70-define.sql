@@ -55,7 +55,7 @@ CREATE FUNCTION notif.define_category(
 	retry_base interval DEFAULT '2 s', retry_cap interval DEFAULT '15 min',
 	rate_limited boolean DEFAULT true, retention text DEFAULT 'standard',
 	description text DEFAULT NULL, default_enabled boolean DEFAULT true, mandatory boolean DEFAULT false,
-	quiet_hours text DEFAULT NULL)
+	quiet_hours text DEFAULT NULL, requires_consent text[] DEFAULT NULL)
 	RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
@@ -106,17 +106,25 @@ BEGIN
 			DETAIL = 'quiet_hours says whether what is in the category waits for the end of quiet hours.',
 			HINT = 'Use ''respect'' or ''bypass''.';
 	END IF;
+	PERFORM notif_private.consent_channel(c) FROM unnest(define_category.requires_consent) c;
+	IF define_category.mandatory AND cardinality(define_category.requires_consent) > 0 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023',
+			MESSAGE = format('category %L is mandatory and cannot ask for consent', define_category.name),
+			DETAIL = 'A mandatory category reaches everybody, whatever they have agreed to.',
+			HINT = 'Use mandatory => true or requires_consent => ''{...}'', but not both.';
+	END IF;
 
 	PERFORM notif_private.lock_limits();
 	INSERT INTO notif_private.category AS c
 		(name, on_unknown, max_attempts, retry_base, retry_cap, rate_limited, retention, description,
-		 default_enabled, mandatory, quiet_hours, number)
+		 default_enabled, mandatory, quiet_hours, requires_consent, number)
 	VALUES (define_category.name, define_category.on_unknown, define_category.max_attempts,
 			define_category.retry_base, define_category.retry_cap, define_category.rate_limited,
 			define_category.retention, define_category.description, define_category.default_enabled,
 			define_category.mandatory,
 			-- what reaches everybody is not for the morning
 			coalesce(define_category.quiet_hours, CASE WHEN define_category.mandatory THEN 'bypass' ELSE 'respect' END),
+			ARRAY(SELECT DISTINCT x FROM unnest(define_category.requires_consent) x ORDER BY x),
 			-- a redefinition uses up none: profiles are as long as the largest number
 			coalesce((SELECT o.number FROM notif_private.category o WHERE o.name = define_category.name),
 					 nextval('notif_private.category_number')))
@@ -125,12 +133,14 @@ BEGIN
 			retry_base = EXCLUDED.retry_base, retry_cap = EXCLUDED.retry_cap,
 			rate_limited = EXCLUDED.rate_limited, retention = EXCLUDED.retention,
 			description = EXCLUDED.description, default_enabled = EXCLUDED.default_enabled,
-			mandatory = EXCLUDED.mandatory, quiet_hours = EXCLUDED.quiet_hours;
+			mandatory = EXCLUDED.mandatory, quiet_hours = EXCLUDED.quiet_hours,
+			requires_consent = EXCLUDED.requires_consent;
 	PERFORM notif_private.compile_limits();
+	PERFORM notif_private.compile_consent_needs();
 	PERFORM notif_private.config_changed();
 END
 $$;
-COMMENT ON FUNCTION notif.define_category(text, text, integer, interval, interval, boolean, text, text, boolean, boolean, text) IS
+COMMENT ON FUNCTION notif.define_category(text, text, integer, interval, interval, boolean, text, text, boolean, boolean, text, text[]) IS
 $$Defines or redefines a category: what types of notification have in common.
 name: 1 to 63 of a-z, 0-9, _ . and -. description: for people.
 on_unknown: what to do when nobody knows whether the provider took a message: 'retry' (may arrive twice) or 'hold' (a person decides with notif.redeliver).
@@ -138,6 +148,7 @@ max_attempts: 1 to 100. retry_base, retry_cap: retries wait a random time up to 
 rate_limited: whether notif.define_rate_limit's limits apply; what is exempt neither waits for a limit nor counts for it. retention: 'standard' or 'long'.
 default_enabled: whether people without a preference are told about it, see notif.set_preference. mandatory: nobody can switch it off, and mutes do not hold for it.
 quiet_hours: 'respect' (it waits for their end, see notif.set_quiet_hours and notif.define_quiet_period) or 'bypass'; the default is 'bypass' for a mandatory category, else 'respect'.
+requires_consent: channels over which it is sent only to people who have agreed to it, see notif.record_consent and notif.define_region_rule; NULL: none. Not for a mandatory category.
 Errors: 22023 bad value.
 Example: SELECT notif.define_category('security', on_unknown => 'retry', rate_limited => false);$$;
 
@@ -174,12 +185,15 @@ BEGIN
 	-- Preferences for it go as well; in one order for all, as locks are taken.
 	PERFORM notif_private.forget_category(x.recipient_id, gone)
 	   FROM (SELECT DISTINCT p.recipient_id FROM notif_private.preference p WHERE p.category = gone ORDER BY p.recipient_id) x;
+	UPDATE notif_private.region_rule r SET categories = array_remove(r.categories, gone) WHERE gone = ANY (r.categories);
+	DELETE FROM notif_private.region_rule r WHERE r.categories = '{}';
 	DELETE FROM notif_private.category c WHERE c.name = drop_category.name;
+	PERFORM notif_private.compile_consent_needs();
 	PERFORM notif_private.config_changed();
 END
 $$;
 COMMENT ON FUNCTION notif.drop_category(text) IS
-$$Drops a category that no type and no rate limit uses, and people's preferences for it.
+$$Drops a category that no type and no rate limit uses, people's preferences for it, and region rules about it alone. The log of consent keeps what was said about it.
 Errors: 42704 unknown category, 2BP01 types or rate limits use it.
 Example: SELECT notif.drop_category('social');$$;
 

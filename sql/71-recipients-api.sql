@@ -66,12 +66,13 @@ COMMENT ON FUNCTION notif_private.recipient_id(text) IS
 	'The number of the recipient of that ref. 42704 if there is none.';
 
 CREATE FUNCTION notif.upsert_recipient(
-	ref text, locale text DEFAULT NULL, tz text DEFAULT NULL, attributes jsonb DEFAULT NULL)
+	ref text, locale text DEFAULT NULL, tz text DEFAULT NULL, attributes jsonb DEFAULT NULL, country text DEFAULT NULL)
 	RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-	old	notif_private.recipient;
-	id	bigint;
+	old		notif_private.recipient;
+	id		bigint;
+	home	text;
 BEGIN
 	IF coalesce(upsert_recipient.ref, '') = '' OR octet_length(upsert_recipient.ref) > 255 THEN
 		RAISE EXCEPTION USING ERRCODE = '22023',
@@ -80,6 +81,7 @@ BEGIN
 			HINT = 'Use the application''s own key of the person, 1 to 255 bytes.';
 	END IF;
 	PERFORM notif_private.check_locale(upsert_recipient.locale);
+	home := notif_private.check_country(upsert_recipient.country);
 	IF upsert_recipient.attributes IS NOT NULL THEN
 		IF jsonb_typeof(upsert_recipient.attributes) <> 'object' THEN
 			RAISE EXCEPTION USING ERRCODE = '22023',
@@ -100,6 +102,7 @@ BEGIN
 	IF FOUND
 		AND coalesce(upsert_recipient.locale, old.locale) IS NOT DISTINCT FROM old.locale
 		AND coalesce(upsert_recipient.tz, old.tz) IS NOT DISTINCT FROM old.tz
+		AND coalesce(home, old.country) IS NOT DISTINCT FROM old.country
 		AND coalesce(upsert_recipient.attributes, old.attributes) = old.attributes THEN
 		RETURN old.id;
 	END IF;
@@ -112,24 +115,30 @@ BEGIN
 		UPDATE notif_private.recipient r
 		SET locale = coalesce(upsert_recipient.locale, r.locale),
 			tz = coalesce(upsert_recipient.tz, r.tz),
+			country = coalesce(home, r.country),
 			attributes = coalesce(upsert_recipient.attributes, r.attributes)
 		WHERE r.id = old.id;
+		IF home <> coalesce(old.country, '') THEN
+			-- other rules may hold there
+			PERFORM notif_private.hold_unsent(old.id);
+		END IF;
 		RETURN old.id;
 	END IF;
 	PERFORM notif_private.note_zone(NULL, NULL, upsert_recipient.tz);
-	INSERT INTO notif_private.recipient AS r (ref, locale, tz, attributes, created_at)
-	VALUES (upsert_recipient.ref, upsert_recipient.locale, upsert_recipient.tz,
+	INSERT INTO notif_private.recipient AS r (ref, locale, tz, country, attributes, created_at)
+	VALUES (upsert_recipient.ref, upsert_recipient.locale, upsert_recipient.tz, home,
 			coalesce(upsert_recipient.attributes, '{}'), notif.now())
 	ON CONFLICT ON CONSTRAINT recipient_ref_key DO UPDATE
 		SET locale = coalesce(EXCLUDED.locale, r.locale), tz = coalesce(EXCLUDED.tz, r.tz),
+			country = coalesce(EXCLUDED.country, r.country),
 			attributes = coalesce(upsert_recipient.attributes, r.attributes)
 	RETURNING r.id INTO id;
 	RETURN id;
 END
 $$;
-COMMENT ON FUNCTION notif.upsert_recipient(text, text, text, jsonb) IS
+COMMENT ON FUNCTION notif.upsert_recipient(text, text, text, jsonb, text) IS
 $$Creates a recipient or changes one; returns its number inside notif.
-ref: the application's key of the person, 1 to 255 bytes. locale: BCP 47, like 'en-GB'. tz: an IANA name, like 'Europe/Berlin'. attributes: an object that templates read as {recipient.x}; it replaces the stored one. NULL leaves what is stored.
+ref: the application's key of the person, 1 to 255 bytes. locale: BCP 47, like 'en-GB'. tz: an IANA name, like 'Europe/Berlin'. attributes: an object that templates read as {recipient.x}; it replaces the stored one. country: two letters of ISO 3166-1, like 'DE': whose law holds, see notif.define_region_rule. NULL leaves what is stored.
 Errors: 22023 bad value, 54000 attributes over 64 kB.
 Example: SELECT notif.upsert_recipient('customer-17', locale => 'de', tz => 'Europe/Berlin', attributes => '{"name": "Ada"}');$$;
 
@@ -212,7 +221,8 @@ DECLARE
 	owner_id	bigint;
 	its_app		integer;
 	apps		integer[];
-	token_text	text := lower(register_device.token);
+	token_text	text := lower(register_device.token);	-- its normal_address()
+	listed		boolean;
 	old			notif_private.endpoint;
 	id			bigint;
 BEGIN
@@ -256,11 +266,14 @@ BEGIN
 	SELECT * INTO old FROM notif_private.endpoint e
 	WHERE e.recipient_id = owner_id AND e.app_id = its_app AND e.device_id = register_device.device_id;
 	IF FOUND AND old.address = token_text AND old.state <> 'invalid'
+		-- one that is flagged looks whether it still should be
+		AND NOT old.suppressed
 		AND coalesce(register_device.app_version, old.app_version) IS NOT DISTINCT FROM old.app_version
 		AND coalesce(register_device.locale, old.locale) IS NOT DISTINCT FROM old.locale THEN
 		RETURN old.id;
 	END IF;
 
+	listed := notif_private.is_suppressed(token_text, 'push');
 	-- A token belongs to one device, whatever platform it was registered for.
 	SELECT array_agg(a.id) INTO apps FROM notif_private.app a
 	WHERE a.channel = 'push' AND a.name = register_device.app;
@@ -268,9 +281,10 @@ BEGIN
 	IF old.id IS NULL AND NOT EXISTS (SELECT FROM notif_private.endpoint e
 			WHERE e.app_id = ANY (apps) AND e.address = token_text AND e.state <> 'invalid') THEN
 		INSERT INTO notif_private.endpoint AS e
-			(recipient_id, app_id, channel, device_id, address, state_at, registered_at, app_version, locale, created_at)
+			(recipient_id, app_id, channel, device_id, address, state_at, registered_at, app_version, locale, created_at,
+			 suppressed)
 		VALUES (owner_id, its_app, 'push', register_device.device_id, token_text, notif.now(), notif.now(),
-				register_device.app_version, register_device.locale, notif.now())
+				register_device.app_version, register_device.locale, notif.now(), listed)
 		ON CONFLICT DO NOTHING
 		RETURNING e.id INTO id;
 		IF FOUND THEN
@@ -288,6 +302,8 @@ BEGIN
 				WHERE x.recipient_id = owner_id AND x.app_id = its_app AND x.device_id = register_device.device_id))
 		ORDER BY e.id
 		FOR UPDATE;
+		-- whoever listed the token meanwhile had these rows
+		listed := notif_private.is_suppressed(token_text, 'push');
 		UPDATE notif_private.endpoint e
 		SET state = 'invalid', state_reason = 'moved', state_at = notif.now(), quarantine_mark = NULL
 		WHERE e.app_id = ANY (apps) AND e.address = token_text AND e.state <> 'invalid'
@@ -297,9 +313,10 @@ BEGIN
 		WHERE e.recipient_id = owner_id AND e.app_id = its_app AND e.device_id = register_device.device_id;
 		IF NOT FOUND THEN
 			INSERT INTO notif_private.endpoint AS e
-				(recipient_id, app_id, channel, device_id, address, state_at, registered_at, app_version, locale, created_at)
+				(recipient_id, app_id, channel, device_id, address, state_at, registered_at, app_version, locale, created_at,
+			 suppressed)
 			VALUES (owner_id, its_app, 'push', register_device.device_id, token_text, notif.now(), notif.now(),
-					register_device.app_version, register_device.locale, notif.now())
+					register_device.app_version, register_device.locale, notif.now(), listed)
 			ON CONFLICT DO NOTHING
 			RETURNING e.id INTO id;
 			IF FOUND THEN
@@ -309,7 +326,7 @@ BEGIN
 			-- A doubted token stays doubted: registering it again proves nothing new.
 			UPDATE notif_private.endpoint e
 			SET app_version = coalesce(register_device.app_version, e.app_version),
-				locale = coalesce(register_device.locale, e.locale)
+				locale = coalesce(register_device.locale, e.locale), suppressed = listed
 			WHERE e.id = old.id;
 			RETURN old.id;
 		ELSE
@@ -317,7 +334,7 @@ BEGIN
 			BEGIN
 				UPDATE notif_private.endpoint e
 				SET address = token_text, state = 'active', state_reason = 'registered', state_at = notif.now(),
-					registered_at = notif.now(), quarantine_mark = NULL,
+					registered_at = notif.now(), quarantine_mark = NULL, suppressed = listed,
 					app_version = coalesce(register_device.app_version, e.app_version),
 					locale = coalesce(register_device.locale, e.locale)
 				WHERE e.id = old.id;
@@ -336,7 +353,7 @@ $$;
 COMMENT ON FUNCTION notif.register_device(text, text, text, text, text, text, text) IS
 $$Registers a recipient's device for push, or brings it up to date; returns the number of its endpoint. Call it at every start of the application.
 device_id: names the installation for good. platform: 'ios', 'ipados', 'macos', 'watchos', 'tvos' or 'visionos'. token: as the platform gave it, in hexadecimal. app: which application, if there are several. app_version, locale: NULL leaves what is stored.
-A token that belonged to another device or person moves here; a new token, or the same one on an endpoint that was invalid, makes the endpoint active.
+A token that belonged to another device or person moves here; a new token, or the same one on an endpoint that was invalid, makes the endpoint active. A token on the suppression list is kept and not sent to.
 Errors: 42704 unknown recipient, 22023 bad value, 0A000 platform not supported, 40001 others register the same device all the time.
 Example: SELECT notif.register_device('customer-17', 'A1B2', 'ios', repeat('ab', 32));$$;
 

@@ -65,7 +65,7 @@ COMMENT ON FUNCTION notif_private.pacers_here() IS
 
 CREATE VIEW notif.categories AS
 	SELECT c.name, c.on_unknown, c.max_attempts, c.retry_base, c.retry_cap, c.rate_limited, c.retention, c.description,
-		   c.default_enabled, c.mandatory, c.quiet_hours
+		   c.default_enabled, c.mandatory, c.quiet_hours, c.requires_consent
 	FROM notif_private.category c;
 COMMENT ON VIEW notif.categories IS 'Categories as notif.define_category defined them.';
 
@@ -108,6 +108,30 @@ END
 $$;
 COMMENT ON FUNCTION notif_private.totals_here() IS
 	'How the limits that all recipients share stand now; behind notif.rate_limits.';
+
+CREATE VIEW notif.region_rules AS
+	SELECT r.name, r.countries, r.channels,
+		   (SELECT array_agg(c.name ORDER BY c.name) FROM notif_private.category c WHERE c.number = ANY (r.categories)) AS categories,
+		   r.consent, r.purchase, r.inquiry, time '00:00' + make_interval(mins => r.send_from) AS send_from,
+		   CASE r.send_until WHEN 1440 THEN time '24:00' ELSE time '00:00' + make_interval(mins => r.send_until) END AS send_until,
+		   r.zones, r.note
+	FROM notif_private.region_rule r;
+COMMENT ON VIEW notif.region_rules IS
+	'Region rules as notif.define_region_rule defined them. countries NULL: any. categories NULL: those that ask for consent.';
+
+CREATE VIEW notif.consent_log AS
+	SELECT r.ref AS recipient, c.channel, c.category_name AS category, c.granted, c.kind, c.basis, c.source, c.form_version, c.ip, c.proof,
+		   c.at, c.recorded_at, c.recorded_by, c.id
+	FROM notif_private.consent c
+	JOIN notif_private.recipient r ON r.id = c.recipient_id;
+COMMENT ON VIEW notif.consent_log IS
+	'Every consent and withdrawal that notif.record_consent was told, of everybody.';
+
+CREATE VIEW notif.suppressions AS
+	SELECT encode(s.address_hash, 'hex') AS address_hash, nullif(s.channel, '') AS channel, s.reason, s.source, s.at, s.by
+	FROM notif_private.suppression s;
+COMMENT ON VIEW notif.suppressions IS
+	'The suppression list. address_hash: keyed by this installation; notif.suppressed looks an address up. channel NULL: every channel.';
 
 CREATE VIEW notif.rate_limits AS
 	SELECT l.name, l.max_count, l.per, l.action, l.scope, l.channel, l.category,
@@ -187,18 +211,18 @@ COMMENT ON VIEW notif.breaker_log IS
 -- ---- people -----------------------------------------------------------------
 
 CREATE VIEW notif.recipients AS
-	SELECT r.ref, r.locale, r.tz, r.attributes, r.active, r.created_at
+	SELECT r.ref, r.locale, r.tz, r.attributes, r.active, r.created_at, r.country
 	FROM notif_private.recipient r;
 COMMENT ON VIEW notif.recipients IS 'Recipients by the application''s ref.';
 
 CREATE VIEW notif.endpoints AS
 	SELECT r.ref AS recipient, e.device_id, a.platform, a.name AS app, left(e.address, 8) AS token, e.state,
-		   e.state_reason AS reason, e.state_at, e.registered_at, e.app_version, e.locale, e.id AS endpoint
+		   e.state_reason AS reason, e.state_at, e.registered_at, e.app_version, e.locale, e.id AS endpoint, e.suppressed
 	FROM notif_private.endpoint e
 	JOIN notif_private.app a ON a.id = e.app_id
 	LEFT JOIN notif_private.recipient r ON r.id = e.recipient_id;
 COMMENT ON VIEW notif.endpoints IS
-	'Devices of recipients: active, quarantined (a provider doubted the token) or invalid, with the reason and since when. token is its beginning.';
+	'Devices of recipients: active, quarantined (a provider doubted the token) or invalid, with the reason and since when. token is its beginning; suppressed: it is on the suppression list.';
 
 CREATE VIEW notif.topics AS
 	SELECT t.name, t.created_at,

@@ -16,6 +16,9 @@ DECLARE
 	pref	record;
 	zone	text;
 	quiet	timestamptz;
+	need	notif_private.consent_need;
+	consent	record;
+	way		text;
 BEGIN
 	SELECT * INTO cat FROM notif_private.category c WHERE c.name = its.category;
 	SELECT * INTO pf FROM notif_private.profile p WHERE p.recipient_id = who;
@@ -57,6 +60,30 @@ BEGIN
 		RETURN NEXT;
 	END LOOP;
 
+	-- by the log and the rules; agrees judges by the profile as the gates do
+	FOREACH way IN ARRAY wanted LOOP
+		bits := notif_private.channel_bit(way);
+		need := notif_private.consent_need_of(cat.number, bits, (SELECT r.country FROM notif_private.recipient r WHERE r.id = who));
+		consent := notif_private.consent_verdict(who, cat.number, way, notif.now());
+		gate := 'consent ' || way;
+		verdict := CASE WHEN consent.allowed OR cat.mandatory THEN 'pass' ELSE 'suppressed:consent' END;
+		detail := jsonb_build_object('country', (SELECT r.country FROM notif_private.recipient r WHERE r.id = who),
+			'needs', consent.needs, 'has', consent.has, 'until', consent.until, 'rules', consent.rules,
+			'implied for', nullif(jsonb_strip_nulls(jsonb_build_object('purchase', need.purchase, 'inquiry', need.inquiry)), '{}'),
+			-- what decides: the last words of the log
+			'log', (SELECT jsonb_agg(jsonb_build_object('id', x.id, 'at', x.at, 'granted', x.granted, 'kind', x.kind, 'basis', x.basis,
+														'source', x.source) ORDER BY x.at, x.id)
+					  FROM (SELECT c.* FROM notif_private.consent c
+							 WHERE c.recipient_id = who AND c.category = cat.number AND c.channel = way
+							 ORDER BY c.at DESC, c.id DESC LIMIT 5) x));
+		choice := coalesce(pf.consents[cat.number + 1], 0);
+		agrees := consent.allowed = (choice & (bits << 16) = 0
+			AND (need.enough IS NULL OR choice & need.enough <> 0
+				 OR EXISTS (SELECT FROM unnest(pf.implied) i WHERE i.category = cat.number AND i.channel = bits
+							 AND i.since + CASE i.basis WHEN 'inquiry' THEN need.inquiry ELSE need.purchase END > notif.now())));
+		RETURN NEXT;
+	END LOOP;
+
 	-- by the source rows; agrees compares the windows that the claim looks at
 	gate := 'quiet hours';
 	SELECT r.tz INTO zone FROM notif_private.recipient r WHERE r.id = who;
@@ -70,6 +97,18 @@ BEGIN
 					 WHERE (p.categories IS NULL OR its.category = ANY (p.categories))
 					   AND notif_private.quiet_until(p.windows, p.dates, coalesce(zone, p.tz), notif.now()) IS NOT NULL));
 	agrees := quiet IS NOT DISTINCT FROM notif_private.quiet_end(pf.quiet, zone, its.category, notif.now(), true);
+	RETURN NEXT;
+
+	gate := 'send hours';
+	need := notif_private.consent_need_of(cat.number, notif_private.channel_bit('push'),
+		(SELECT r.country FROM notif_private.recipient r WHERE r.id = who));
+	quiet := (SELECT max(notif_private.quiet_until(need.windows, NULL, z, notif.now()))
+				FROM unnest(CASE WHEN zone IS NOT NULL THEN ARRAY[zone] ELSE coalesce(need.zones, '{UTC}') END) z
+			   WHERE need.windows IS NOT NULL);
+	verdict := CASE WHEN quiet IS NOT NULL AND NOT cat.mandatory THEN 'deferred:send_hours' ELSE 'pass' END;
+	detail := jsonb_build_object('until', quiet, 'rules', (SELECT jsonb_agg(r.name ORDER BY r.name) FROM notif_private.region_rule r
+																		WHERE need.windows IS NOT NULL AND r.name = ANY (need.rules) AND r.send_from IS NOT NULL));
+	agrees := NULL;
 	RETURN NEXT;
 
 	gate := 'profile';
@@ -133,7 +172,7 @@ COMMENT ON FUNCTION notif_private.explain_limits(notif_private.type, integer, bi
 	'Which rate limits apply to a push of a type and campaign to a recipient, what each has left, and which one would stop it now.';
 
 CREATE FUNCTION notif_private.explain_sending(its notif_private.type, who bigint, campaign integer)
-	RETURNS TABLE (gate text, verdict text, detail jsonb)
+	RETURNS TABLE (gate text, verdict text, detail jsonb, agrees boolean)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -150,6 +189,25 @@ BEGIN
 	  INTO verdict, detail
 	  FROM notif_private.endpoint e JOIN notif_private.app a ON a.id = e.app_id WHERE e.recipient_id = who;
 	RETURN NEXT;
+
+	gate := 'suppression list';
+	SELECT CASE WHEN count(*) FILTER (WHERE x.listed) = 0 THEN 'pass'
+				WHEN bool_and(x.listed) THEN 'suppressed:suppression_list' ELSE 'some:suppression_list' END,
+		   jsonb_build_object('endpoints', count(*), 'listed', jsonb_agg(x.entry ORDER BY x.id) FILTER (WHERE x.listed)),
+		   bool_and(x.listed = x.suppressed)
+	  INTO verdict, detail, agrees
+	  FROM (SELECT e.id, e.suppressed, s.reason IS NOT NULL AS listed,
+				   jsonb_build_object('endpoint', e.id, 'channel', nullif(s.channel, ''), 'reason', s.reason, 'source', s.source, 'at', s.at) AS entry
+			  FROM notif_private.endpoint e
+			  LEFT JOIN LATERAL (
+				SELECT notif_private.keyed_hash(notif_private.normal_address(e.address)) AS hash
+				 WHERE EXISTS (SELECT FROM notif_private.suppression) OFFSET 0) h ON true
+			  LEFT JOIN LATERAL (
+				SELECT l.* FROM notif_private.suppression l
+				 WHERE l.address_hash = h.hash AND l.channel IN ('', e.channel) ORDER BY l.channel LIMIT 1) s ON true
+			 WHERE e.recipient_id = who AND e.state = 'active') x;
+	RETURN NEXT;
+	agrees := NULL;
 
 	gate := 'pause';
 	SELECT CASE WHEN count(*) > 0 THEN 'waits' ELSE 'pass' END,
@@ -213,7 +271,7 @@ BEGIN
 	  FROM notif_private.explain_profile(its, who, ev.source, ev.thread, wanted) x;
 	IF 'push' = ANY (wanted) THEN
 		RETURN QUERY SELECT x.* FROM notif_private.explain_digest(its, ev, who) x;
-		RETURN QUERY SELECT x.gate, x.verdict, x.detail, NULL::boolean FROM notif_private.explain_sending(its, who, ev.campaign_id) x;
+		RETURN QUERY SELECT x.gate, x.verdict, x.detail, x.agrees FROM notif_private.explain_sending(its, who, ev.campaign_id) x;
 	END IF;
 	IF ev.id IS NOT NULL THEN
 		RETURN QUERY

@@ -9,9 +9,8 @@ BEGIN
 		SELECT p.* FROM notif_private.range_partition p
 		 WHERE NOT p.detaching AND p.parent IN ('event', 'outcome_standard', 'outcome_long', 'inbox')
 		   AND p.upper_at < p_now
-			   - CASE p.parent WHEN 'event' THEN p_retention WHEN 'inbox' THEN p_retention
-							   WHEN 'outcome_standard' THEN greatest(p_retention, interval '90 days')
-							   ELSE interval '7 years' END
+			   - notif_private.keep_for(CASE p.parent WHEN 'event' THEN 'events' WHEN 'inbox' THEN 'inbox'
+													WHEN 'outcome_standard' THEN 'standard' ELSE 'long' END, p_retention)
 		 ORDER BY p.lower_at
 	LOOP
 		-- An event that is kept, or open work on one, will yet write outcomes and
@@ -56,6 +55,32 @@ $$;
 COMMENT ON FUNCTION notif_private.expire_partition(interval, timestamptz) IS
 	'Empties one partition that is past its retention and that nothing needs any more, under its own lock only, and names the empty shell to detach; NULL if there is none.';
 
+-- Marks and cancellations are kept as long as what they are about.
+CREATE FUNCTION notif_private.forget_marks() RETURNS integer
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+	items	uuid;
+	events	uuid;
+	n		integer;
+	total	integer := 0;
+BEGIN
+	SELECT notif_private.uuid_at(min(p.lower_at) FILTER (WHERE p.parent = 'inbox')),
+		   notif_private.uuid_at(min(p.lower_at) FILTER (WHERE p.parent = 'event'))
+	  INTO items, events
+	  FROM notif_private.range_partition p WHERE p.parent IN ('inbox', 'event');
+	DELETE FROM notif_private.inbox_mark m
+	 WHERE m.item IN (SELECT x.item FROM notif_private.inbox_mark x WHERE x.item < items ORDER BY x.item LIMIT 5000);
+	GET DIAGNOSTICS n = ROW_COUNT;
+	total := total + n;
+	DELETE FROM notif_private.cancellation c
+	 WHERE c.event IN (SELECT x.event FROM notif_private.cancellation x WHERE x.event < events ORDER BY x.event LIMIT 5000);
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN total + n;
+END
+$$;
+COMMENT ON FUNCTION notif_private.forget_marks() IS
+	'Removes marks of inbox items and cancellations of events that retention has removed, some at a time; returns how many.';
+
 -- Suspects are dead once the environment has proved right: enough other
 -- addresses of the route were accepted since, and more were accepted than doubted.
 CREATE FUNCTION notif_private.judge_quarantine() RETURNS integer
@@ -97,7 +122,7 @@ DECLARE
 	n			integer;
 BEGIN
 	did := false;
-	FOR step IN coalesce(p_step, 1) .. coalesce(p_step, 12) LOOP
+	FOR step IN coalesce(p_step, 1) .. coalesce(p_step, 15) LOOP
 		-- Until a restored installation is confirmed its queues are evidence: only
 		-- partitions are made for what is published meanwhile.
 		EXIT WHEN step > 1 AND EXISTS (SELECT FROM notif_private.instance i
@@ -131,6 +156,9 @@ BEGIN
 			SELECT x.parent, x.child INTO detach_parent, detach_child
 			  FROM notif_private.expire_partition(p_retention, clock_timestamp()) x;
 		WHEN 12 THEN one := notif_private.forget_digests(notif.now() - greatest(p_retention, interval '90 days')) > 0;
+		WHEN 13 THEN one := notif_private.settle_suppressions() > 0;
+		WHEN 14 THEN one := notif_private.erase_some();
+		WHEN 15 THEN one := notif_private.forget_marks() > 0;
 		END CASE;
 		did := did OR one;
 	END LOOP;
@@ -138,7 +166,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_upkeep(interval, integer) IS
-	'Upkeep, one step (1 to 12) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys, changes of zones long ago, old rows of shared limits and of duplicates, and blocks that are over removed, retention, digests of long ago. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
+	'Upkeep, one step (1 to 15) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys, changes of zones long ago, old rows of shared limits and of duplicates, and blocks that are over removed, retention, digests of long ago, suppressions settled, erasures, marks of what is gone. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
 
 CREATE FUNCTION notif_private.worker_drop_shell(p_child text) RETURNS boolean
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$

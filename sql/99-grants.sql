@@ -63,8 +63,9 @@ DECLARE
 	publisher	constant text[] := ARRAY[
 		'publish', 'preview', 'cancel', 'cancel_correlation', 'reschedule', 'now', 'upsert_recipient', 'activate_recipient', 'deactivate_recipient', 'register_device',
 		'unregister_device', 'subscribe', 'subscribe_many', 'unsubscribe', 'set_preference', 'reset_preference',
-		'preferences', 'switch_off', 'switch_on', 'mute', 'unmute', 'mutes', 'set_quiet_hours', 'quiet_hours', 'set_digest_time', 'digest_time', 'inbox', 'unread_count', 'mark_read', 'mark_all_read'];
-	reader		constant text[] := ARRAY['now', 'trace', 'trace_correlation', 'explain', 'health', 'audit'];
+		'preferences', 'switch_off', 'switch_on', 'mute', 'unmute', 'mutes', 'set_quiet_hours', 'quiet_hours', 'set_digest_time', 'digest_time',
+		'record_consent', 'consents', 'consent_status', 'suppress', 'inbox', 'unread_count', 'mark_read', 'mark_all_read'];
+	reader		constant text[] := ARRAY['now', 'trace', 'trace_correlation', 'explain', 'health', 'audit', 'suppressed', 'find_erasures'];
 	-- A view's functions are called with the rights of whoever reads the view.
 	of_views	constant text[] := ARRAY['workers_here', 'lanes_here', 'breakers_here', 'pacers_here', 'totals_here', 'schedule_key'];
 	command		text;
