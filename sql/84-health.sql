@@ -117,6 +117,12 @@ BEGIN
 	RETURN QUERY SELECT 'expired', n <= m / 100, format('%s of %s decided deliveries', n, m),
 		CASE WHEN n > m / 100 THEN 'More than 1% came too late. notif.dead_letters lists them; look at the types'' ttl and at lag.' END;
 
+	SELECT count(*), min(e.requested_at) INTO n, since FROM notif_private.erasure e WHERE e.completed_at IS NULL;
+	RETURN QUERY SELECT 'erasures', coalesce(since > notif.now() - interval '1 day', true),
+		CASE WHEN n = 0 THEN 'none is under way' ELSE format('%s under way, the oldest since %s', n, since) END,
+		CASE WHEN since <= notif.now() - interval '1 day' THEN
+			'Upkeep searches the ledger once the transactions of that time have ended: look for old ones in pg_stat_activity and pg_prepared_xacts, and whether dispatchers run. notif.erasures shows each.' END;
+
 	SELECT count(*), string_agg(DISTINCT p.pubname, ', ') INTO n, word
 	FROM pg_publication_tables p WHERE p.schemaname = 'notif_private';
 	RETURN QUERY SELECT 'publications', n = 0, CASE WHEN n = 0 THEN 'none holds tables of notif' ELSE format('%s tables of notif in %s', n, word) END,
@@ -136,5 +142,5 @@ END
 $$;
 COMMENT ON FUNCTION notif.health() IS
 $$Checks that notif does its work, one row each; ok = false comes with a hint.
-preload, workers, dispatch, instance (restored or copied?), partitions (two days ahead), conditions (send_if: asked in time, none too slow), switches (anything paused), providers (breakers that are open, routes parked for want of working credentials), routes (applications without one), quarantine, lag (what waits for over a minute), digests (what is gathered, is it told in time), expired (over 1% of all deliveries), publications (of logical replication that hold notif's tables), ledger (do the counts add up).
+preload, workers, dispatch, instance (restored or copied?), partitions (two days ahead), conditions (send_if: asked in time, none too slow), switches (anything paused), providers (breakers that are open, routes parked for want of working credentials), routes (applications without one), quarantine, lag (what waits for over a minute), digests (what is gathered, is it told in time), expired (over 1% of all deliveries), publications (of logical replication that hold notif's tables), erasures (under way for over a day), ledger (do the counts add up).
 Example: SELECT * FROM notif.health() WHERE NOT ok;$$;

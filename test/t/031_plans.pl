@@ -32,7 +32,19 @@ UPDATE notif_private.recipient SET tz = 'Europe/Berlin' WHERE id % 4 = 0;
 INSERT INTO notif_private.zone VALUES ('Europe/Berlin');
 INSERT INTO notif_private.zone_change (recipient_id, tz_before, at) SELECT id, 'UTC', now() FROM notif_private.recipient WHERE id % 8 = 0;
 INSERT INTO notif_private.mute SELECT id, 'source', 'x', 'infinity', now() FROM notif_private.recipient WHERE id % 4 = 1;
-INSERT INTO notif_private.profile SELECT (notif_private.profile_of(id)).* FROM notif_private.recipient WHERE id % 4 < 3;
+SELECT notif.define_category('limited', requires_consent => '{push,inbox}');
+SELECT notif.install_region_rules();
+SELECT notif.define_region_rule('all-hours', '{CA,DE}', '{push}', send_from => '00:00', send_until => '23:59', zones => '{UTC,Europe/Berlin}');
+SELECT notif.define_region_rule('inbox', NULL, '{inbox}', consent => 'implied', purchase => '24 months');
+UPDATE notif_private.recipient SET country = (ARRAY['DE', 'CA', NULL])[1 + id % 3];
+-- implied is enough in Canada, for the others it is express
+INSERT INTO notif_private.consent (recipient_id, channel, category, category_name, granted, kind, basis, source, at, recorded_at, recorded_by)
+SELECT r.id, ch, c.number, c.name, true, CASE r.country WHEN 'CA' THEN 'implied' ELSE 'express' END,
+	   CASE r.country WHEN 'CA' THEN 'purchase' END, 'web', now(), now(), 'x'
+FROM notif_private.recipient r CROSS JOIN notif_private.category c CROSS JOIN unnest('{push,inbox}'::text[]) ch WHERE c.name = 'limited';
+INSERT INTO notif_private.profile SELECT (notif_private.profile_of(id)).* FROM notif_private.recipient;
+-- recent all the time: nothing settles it here
+SELECT notif.suppress('nobody@example.com', reason => 'complaint');
 SELECT notif.define_type('batch', 'limited', title => 'Batch {n}');
 SELECT notif.define_digest('batch', wait => '1 hour', key => 'type', title => '{count} of {key}', body => '{items.0.n}');
 SELECT notif.define_quiet_period('never', '00:00', '00:01', categories => '{limited}', dates => '{2001-01-01}');

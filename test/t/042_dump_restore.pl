@@ -36,6 +36,10 @@ people($node, 700);
 one_value($node, qq{SELECT notif.set_secret('canary', '$secret')});
 one_value($node, q{SELECT notif.subscribe_many('all', ARRAY(SELECT 'p' || i FROM generate_series(1, 700) i))});
 one_value($node, q{SELECT notif.define_rate_limit('hour', 1000, '1 hour', 'drop')});
+one_value($node, q{SELECT notif.record_consent('p1', 'email', 'retry', true, source => 'web', proof => '{"form": 1}')});
+one_value($node, q{SELECT notif.install_region_rules()});
+one_value($node, q{SELECT notif.suppress('+1 415 555 0100', reason => 'stop')});
+one_value($node, q{SELECT notif.set_retention('long', '8 years')});
 
 # Delivered before the dump; a dead letter; a retry that is far off; a held one.
 one_value($node, q{SELECT count(notif.publish('note', 'p' || i, '{"n": 1}', idempotency_key => 'key ' || i)) FROM generate_series(1, 50) i});
@@ -76,6 +80,10 @@ my $config = q{
 	SELECT * FROM notif.rate_limits ORDER BY name; SELECT * FROM notif.topics ORDER BY name; SELECT * FROM notif.switches ORDER BY at;
 	SELECT name, kind, enabled, paused, settings, key, certificate, accepted, failed, changed_at FROM notif.providers ORDER BY name;
 	SELECT * FROM notif.recipients ORDER BY ref; SELECT * FROM notif.endpoints ORDER BY endpoint;
+	SELECT * FROM notif.consent_log ORDER BY id; SELECT * FROM notif.region_rules ORDER BY name; SELECT * FROM notif.retention ORDER BY what;
+	SELECT * FROM notif_private.consent_need ORDER BY category, channel, country;
+	-- by the hash, whose key has come along
+	SELECT * FROM notif.suppressed('+14155550100');
 	SELECT * FROM notif_private.inbox_mark ORDER BY item; SELECT * FROM notif_private.rate ORDER BY recipient_id;
 	SELECT * FROM notif.state; SELECT tier, route, waiting, scheduled, in_flight, next_due FROM notif.queue ORDER BY tier, route;
 	SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'notif_private' ORDER BY 1};

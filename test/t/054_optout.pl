@@ -38,8 +38,12 @@ my %opt_out = (
 	2 => q{SELECT notif.switch_off('p2')},
 	3 => q{SELECT notif.set_preference('p3', 'push', 'retry', enabled => false)},
 	4 => q{SELECT notif.mute('p4', source => 'bot')},
-	5 => q{SELECT notif.deactivate_recipient('p5')});
-my %reason = (2 => 'switched_off', 3 => 'preference', 4 => 'muted', 5 => 'recipient_inactive');
+	5 => q{SELECT notif.deactivate_recipient('p5')},
+	31 => q{SELECT notif.record_consent('p31', 'push', 'retry', false, source => 'web')},
+	32 => qq{SELECT notif.suppress('@{[ token(32) ]}', reason => 'stop')},
+	33 => q{SELECT notif.erase_recipient('p33')});
+my %reason = (2 => 'switched_off', 3 => 'preference', 4 => 'muted', 5 => 'recipient_inactive', 31 => 'consent',
+	32 => 'suppression_list', 33 => 'recipient_inactive');
 my $withdrawn = 0;
 
 # the connection has one stream until its first answer
@@ -91,6 +95,13 @@ my @after = map { one_value($node, qq{SELECT notif.publish('race', 'p$_', '{"n":
 ok(wait_idle($node), 'it ends');
 is(state_of($node, $_), 'suppressed 1', 'after an opt-out nothing is sent') for @after;
 is(scalar(grep { my $line = $_; $line->{body} =~ /Race 0"/ } $sandbox->ledger), 0, 'the provider has seen none of it');
+
+# ---- the erased one ----------------------------------------------------------------------
+
+# between a search that finds something and the last one, transactions have to end
+ok(wait_true($node, q{SELECT count(*) = 1 AND bool_and(state = 'complete') FROM notif.erasures}), 'p33: upkeep completes the erasure');
+is(one_value($node, qq{SELECT count(*) FROM notif_private.outcome o WHERE o.reason = 'recipient_inactive' AND o.recipient IS NOT NULL
+	AND NOT EXISTS (SELECT FROM notif_private.recipient r WHERE r.id = o.recipient)}), '0', 'p33: outcomes without a name');
 
 # ---- more than the ring holds --------------------------------------------------------------
 
