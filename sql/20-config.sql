@@ -33,6 +33,7 @@ CREATE TABLE notif_private.category (
 	digest_type	integer,
 	digest_items smallint,
 	requires_consent text[] NOT NULL DEFAULT '{}',	-- channels over which people must have agreed to it
+	needs		integer NOT NULL DEFAULT 0,	-- channels, by channel_bit(), that consent_need has rows for
 	CHECK (default_enabled OR NOT mandatory)
 );
 

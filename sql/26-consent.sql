@@ -64,6 +64,7 @@ CREATE TABLE notif_private.consent_need (
 	rules		text[],			-- that say so, for people
 	PRIMARY KEY (category, channel, country)
 );
+CREATE INDEX consent_need_hours ON notif_private.consent_need (channel) WHERE windows IS NOT NULL;
 
 CREATE FUNCTION notif_private.channel_names() RETURNS text[]
 	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -129,7 +130,8 @@ COMMENT ON FUNCTION notif_private.consent_bits(bigint) IS
 CREATE FUNCTION notif_private.compile_consent_needs() RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	-- two changes at a time would each compile without the other's
+	-- Two changes at a time would each compile without the other's.  Callers have the
+	-- lock already, from before they locked a category.
 	LOCK TABLE notif_private.region_rule IN SHARE ROW EXCLUSIVE MODE;
 	DELETE FROM notif_private.consent_need;
 	INSERT INTO notif_private.consent_need (category, channel, country, kind, enough, purchase, inquiry, windows, zones, rules)
@@ -176,10 +178,15 @@ BEGIN
 		   CASE k.kind WHEN 'implied' THEN k.purchase END, CASE k.kind WHEN 'implied' THEN k.inquiry END,
 		   k.windows, k.zones, k.rules
 	  FROM kind k;
+	-- so that the gates look there for those alone
+	UPDATE notif_private.category c SET needs = x.bits
+	  FROM (SELECT k.number, coalesce(bit_or(n.channel), 0) AS bits
+			  FROM notif_private.category k LEFT JOIN notif_private.consent_need n ON n.category = k.number GROUP BY k.number) x
+	 WHERE c.number = x.number AND c.needs <> x.bits;
 END
 $$;
 COMMENT ON FUNCTION notif_private.compile_consent_needs() IS
-	'Makes consent_need anew from categories and region rules; to be called after any of them has changed.';
+	'Makes consent_need anew from categories and region rules; to be called after any of them has changed, under the lock of region_rule that is taken first.';
 
 -- From one minute to another it may be sent, so from the other to the one it may not.
 CREATE FUNCTION notif_private.closed_hours(send_from smallint, send_until smallint) RETURNS smallint[]

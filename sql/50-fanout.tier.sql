@@ -38,7 +38,6 @@ DECLARE
 	v_twice		boolean[];	-- of each pair of event and recipient, as duplicates() counts them
 	v_before	integer[];
 	v_gathered	notif_private.gathered[];
-	v_needs		constant boolean := EXISTS (SELECT FROM notif_private.consent_need n WHERE n.channel IN (1, 2));
 BEGIN
 	IF cardinality(p_events) > 1 THEN
 		SELECT x.id INTO v_first FROM unnest(p_events) x(id) ORDER BY x.id LIMIT 1;
@@ -65,7 +64,7 @@ BEGIN
 		 CROSS JOIN LATERAL (
 			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
 				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, t.ordered, c.retention, c.number,
-				   c.default_enabled, c.mandatory, t.batches, c.digest_type
+				   c.default_enabled, c.mandatory, t.batches, c.digest_type, c.needs
 			  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 			 WHERE t.id = ev.type_id OFFSET 0) ty
 		 CROSS JOIN LATERAL unnest(CASE WHEN ev.zones IS NULL THEN coalesce(p_recipients, ev.recipients)
@@ -101,9 +100,9 @@ BEGIN
 								   AND (coalesce(pf.choice, 0) & 2 <> 0 OR NOT (ty.default_enabled OR coalesce(pf.choice, 0) & 512 <> 0))
 								   AS inbox_unwanted,
 								   -- channels whose consent was withdrawn, or is needed and not there
-								   coalesce(pf.consent >> 16, 0) | CASE WHEN v_needs THEN coalesce((
+								   coalesce(pf.consent >> 16, 0) | CASE WHEN ty.needs & 3 <> 0 THEN coalesce((
 									SELECT bit_or(d.channel)
-									  FROM (VALUES (1, ty.push), (2, ty.inbox)) d(channel, wanted)
+									  FROM (VALUES (1, ty.push AND ty.needs & 1 <> 0), (2, ty.inbox AND ty.needs & 2 <> 0)) d(channel, wanted)
 									 CROSS JOIN LATERAL (
 										SELECT u.* FROM (
 											SELECT n.enough, n.purchase, n.inquiry FROM notif_private.consent_need n
@@ -115,7 +114,7 @@ BEGIN
 									   AND NOT EXISTS (SELECT FROM unnest(pf.implied) i
 														WHERE i.category = ty.number AND i.channel = d.channel
 														  AND i.since + CASE i.basis WHEN 'inquiry' THEN nd.inquiry ELSE nd.purchase END > v_now)), 0)
-								   ELSE 0 END AS missing) x) o OFFSET 0) pr
+								   ELSE 0 END AS missing OFFSET 0) x) o OFFSET 0) pr
 		 -- What is gathered for a digest instead of sent, and how (51-digest); what is one is not.
 		 CROSS JOIN LATERAL (
 			SELECT CASE WHEN @TIERNO@ = 0 OR (NOT ty.batches AND coalesce(pf.choice, 0) & 196608 = 0) THEN NULL

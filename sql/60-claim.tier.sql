@@ -132,7 +132,7 @@ DECLARE
 	v_periods	constant text[] := notif_private.quiet_categories();
 	-- whether any event for later was ever cancelled
 	v_keys		constant boolean := EXISTS (SELECT FROM notif_private.cancellation c WHERE c.schedule);
-	v_needs		boolean;		-- whether anybody's country or category asks for something on this channel
+	v_hours		boolean;		-- somewhere it may be sent over the lane's channel at certain hours only
 	v_listed	boolean[];		-- of each attempt: its address got onto the suppression list just now
 	v_quiet		constant boolean := v_periods IS NOT NULL OR EXISTS (SELECT FROM notif_private.quiet_hours);
 BEGIN
@@ -144,8 +144,8 @@ BEGIN
 		  INTO v_limits, v_names, v_here, v_shared, v_folds, v_campaigns, v_of_campaigns
 		  FROM notif_private.limits_of_lane(p_lane) l;
 	END IF;
-	v_needs := EXISTS (SELECT FROM notif_private.consent_need n WHERE n.channel = v_off);
-	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL OR v_quiet OR v_needs
+	v_hours := EXISTS (SELECT FROM notif_private.consent_need n WHERE n.channel = v_off AND n.windows IS NOT NULL);
+	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL OR v_quiet OR v_hours
 							  OR EXISTS (SELECT FROM unnest(p_batch) b WHERE b.due > v_now)) THEN
 		-- somebody may be deferred: into the schedule, after its horizon
 		SELECT c.due INTO p_horizon FROM notif_private.cursor_@TIER@ c
@@ -213,7 +213,7 @@ BEGIN
 							  WHERE c.event = ANY (CASE WHEN v_keys THEN ARRAY[b.event, notif_private.schedule_key(b.event)]
 														ELSE ARRAY[b.event] END) LIMIT 1) cn ON true
 		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, t.limits, c.retention, c.number, c.default_enabled,
-									c.mandatory, c.name AS category, c.quiet_hours = 'bypass' AS bypass
+									c.mandatory, c.name AS category, c.quiet_hours = 'bypass' AS bypass, c.needs
 							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 							  WHERE t.id = b.type_id OFFSET 0) ty ON true
 		  LEFT JOIN LATERAL (
@@ -232,10 +232,10 @@ BEGIN
 		  LEFT JOIN LATERAL (
 			SELECT u.* FROM (
 				SELECT n.enough, n.purchase, n.inquiry, n.windows, n.zones FROM notif_private.consent_need n
-				 WHERE v_needs AND n.category = ty.number AND n.channel = v_off AND n.country = rc.country
+				 WHERE ty.needs & v_off <> 0 AND n.category = ty.number AND n.channel = v_off AND n.country = rc.country
 				UNION ALL
 				SELECT n.enough, n.purchase, n.inquiry, n.windows, n.zones FROM notif_private.consent_need n
-				 WHERE v_needs AND n.category = ty.number AND n.channel = v_off AND n.country = '') u LIMIT 1) nd ON true
+				 WHERE ty.needs & v_off <> 0 AND n.category = ty.number AND n.channel = v_off AND n.country = '') u LIMIT 1) nd ON true
 		  -- ordered ones of one endpoint go in the order in which they came
 		  LEFT JOIN LATERAL (
 			SELECT coalesce(CASE WHEN ty.bypass THEN e.closed END, greatest(e.until, e.closed)) AS until,

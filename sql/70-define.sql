@@ -60,6 +60,7 @@ CREATE FUNCTION notif.define_category(
 #variable_conflict use_column
 BEGIN
 	PERFORM notif_private.check_name('category', define_category.name);
+	LOCK TABLE notif_private.region_rule IN SHARE ROW EXCLUSIVE MODE;
 	IF define_category.on_unknown IS NULL OR define_category.on_unknown NOT IN ('retry', 'hold') THEN
 		RAISE EXCEPTION USING ERRCODE = '22023',
 			MESSAGE = format('invalid on_unknown: %s', coalesce(quote_literal(define_category.on_unknown), 'NULL')),
@@ -159,6 +160,7 @@ DECLARE
 	users	text;
 	gone	integer;
 BEGIN
+	LOCK TABLE notif_private.region_rule IN SHARE ROW EXCLUSIVE MODE;
 	SELECT c.number INTO gone FROM notif_private.category c WHERE c.name = drop_category.name FOR UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = '42704',

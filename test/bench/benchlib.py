@@ -300,8 +300,9 @@ class Cluster:
 
     def choose(self):
         """Everybody who has not chosen yet: a preference for the category of the bench,
-        quiet hours that are far away at this hour, and a source that is muted.  None of
-        them stops anything, all of them are looked at."""
+        quiet hours that are far away at this hour, a source that is muted, and consent
+        that follows from a purchase, in a country where that is enough.  None of them
+        stops anything, all of them are looked at."""
         fresh = "NOT EXISTS (SELECT FROM notif_private.profile p WHERE p.recipient_id = r.id)"
         for statement in (
                 "INSERT INTO notif_private.preference (recipient_id, channel, category, frequency, turn, changed_at) "
@@ -312,9 +313,16 @@ class Cluster:
                 "(SELECT ((extract(hour FROM now() AT TIME ZONE 'UTC')::integer + 11) % 24) * 60 AS at) x WHERE " + fresh,
                 "INSERT INTO notif_private.mute (recipient_id, what, name, until, muted_at) "
                 "SELECT r.id, 'source', 'another', 'infinity', now() FROM notif_private.recipient r WHERE " + fresh,
+                "UPDATE notif_private.recipient r SET country = 'CA' WHERE " + fresh,
+                "INSERT INTO notif_private.consent (recipient_id, channel, category, category_name, granted, kind, basis, source, "
+                "at, recorded_at, recorded_by) SELECT r.id, 'push', c.number, c.name, true, 'implied', 'purchase', 'bench', "
+                "now(), now(), current_user FROM notif_private.recipient r, notif_private.category c WHERE c.name = 'bench' AND " + fresh,
+                # the definition is another's; the rules' compiler sees the column
+                "UPDATE notif_private.category SET requires_consent = '{push}' WHERE name = 'bench'",
+                "SELECT notif.install_region_rules()",
                 "INSERT INTO notif_private.profile SELECT (notif_private.profile_of(r.id)).* "
                 "FROM notif_private.recipient r WHERE " + fresh,
-                "VACUUM (ANALYZE) notif_private.profile, notif_private.quiet_hours, notif_private.mute, notif_private.preference"):
+                "VACUUM (ANALYZE) notif_private.recipient, notif_private.profile, notif_private.quiet_hours, notif_private.mute, notif_private.preference"):
             self.pg.rows(statement)
 
     def load(self, recipients, share_of_two, topic=None, app="default"):
