@@ -59,6 +59,7 @@ CREATE TABLE notif_private.digest_item (
 	recipient	bigint NOT NULL,
 	type_id		integer NOT NULL,
 	at			timestamptz NOT NULL,
+	subject		bigint,					-- hashes of its source and thread, as attempts carry
 	PRIMARY KEY (digest, ord)
 );
 CREATE UNIQUE INDEX digest_item_event ON notif_private.digest_item (event, recipient, digest);

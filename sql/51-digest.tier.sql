@@ -10,11 +10,11 @@ DECLARE
 	v_now		constant timestamptz := notif.now();
 	v_first		uuid;
 	v_last		uuid;
-	v_kinds		text[];		-- of each item, as the next four
+	v_kinds		text[];		-- of each item, as the next four are
 	v_scopes	integer[];
 	v_keys		text[];
 	v_types		integer[];
-	v_ords		bigint[];
+	v_subjects	bigint[];
 	v_due		timestamptz;
 	n			bigint;
 BEGIN
@@ -25,8 +25,10 @@ BEGIN
 					WHEN s.by = 'thread' THEN coalesce(ev.thread, ty.name)
 					WHEN s.by = 'source' THEN coalesce(ev.source, ty.name)
 					ELSE ty.name END ORDER BY i.nth),
-		   array_agg(ev.type_id ORDER BY i.nth)
-	  INTO v_kinds, v_scopes, v_keys, v_types
+		   array_agg(ev.type_id ORDER BY i.nth),
+		   array_agg(CASE WHEN ev.source IS NOT NULL OR ev.thread IS NOT NULL
+						  THEN notif_private.subject_of(ev.source, ev.thread) END ORDER BY i.nth)
+	  INTO v_kinds, v_scopes, v_keys, v_types, v_subjects
 	  FROM unnest(p_items) WITH ORDINALITY i(event, recipient, pace, ord, nth)
 	 CROSS JOIN LATERAL (
 		SELECT e.type_id, e.source, e.thread FROM notif_private.event e
@@ -61,9 +63,10 @@ BEGIN
 	)
 	SELECT min(o.check_at) INTO v_due FROM opened o;
 	PERFORM notif_private.digest_due(v_due);
-	INSERT INTO notif_private.digest_item (digest, ord, event, recipient, type_id, at)
-	SELECT d.id, i.ord, i.event, i.recipient, i.type_id, v_now
-	  FROM unnest(p_items, v_kinds, v_scopes, v_keys, v_types) i(event, recipient, pace, ord, kind, scope, key, type_id)
+	INSERT INTO notif_private.digest_item (digest, ord, event, recipient, type_id, at, subject)
+	SELECT d.id, i.ord, i.event, i.recipient, i.type_id, v_now, i.subject
+	  FROM unnest(p_items, v_kinds, v_scopes, v_keys, v_types, v_subjects)
+		   i(event, recipient, pace, ord, kind, scope, key, type_id, subject)
 	 CROSS JOIN LATERAL (
 		SELECT o.id FROM notif_private.digest o
 		 WHERE o.recipient = i.recipient AND o.tier = @TIERNO@ AND o.kind = i.kind AND o.scope = i.scope AND o.key = i.key
@@ -119,7 +122,9 @@ BEGIN
 	  FROM notif_private.event e WHERE e.id = p_command;
 	SELECT d.id INTO v_digest FROM notif_private.digest_done d WHERE d.event = v_event;
 	IF v_digest IS NULL THEN
-		IF NOT EXISTS (SELECT FROM notif_private.digest_item i WHERE i.event = v_event AND i.recipient = v_recipient) THEN
+		-- an event that retention has removed has nothing to tell
+		IF EXISTS (SELECT FROM notif_private.event e WHERE e.id = v_event)
+		   AND NOT EXISTS (SELECT FROM notif_private.digest_item i WHERE i.event = v_event AND i.recipient = v_recipient) THEN
 			v_items := ARRAY[(v_event, v_recipient, 'limit', p_ord + 1)::notif_private.gathered];
 		END IF;
 	ELSE
@@ -128,7 +133,8 @@ BEGIN
 		  FROM (SELECT x.event, x.recipient, row_number() OVER (ORDER BY x.digest, x.ord) AS nth
 				  FROM notif_private.digest_item x WHERE x.digest = v_digest) i
 		 -- of several devices of his, the first has brought them
-		 WHERE NOT EXISTS (SELECT FROM notif_private.digest_item o
+		 WHERE EXISTS (SELECT FROM notif_private.event e WHERE e.id = i.event)
+		   AND NOT EXISTS (SELECT FROM notif_private.digest_item o
 							 JOIN notif_private.digest h ON h.id = o.digest
 							WHERE o.event = i.event AND o.recipient = i.recipient AND h.kind = 'limit');
 	END IF;
@@ -142,8 +148,7 @@ $$;
 COMMENT ON FUNCTION notif_private.fold_@TIER@(bigint, uuid) IS
 	'Carries out a fold command: adds what a limit has refused to the recipient''s hourly digest, of its category or, if that has none, of its type. Returns how many items that were.';
 
--- Commands about digests, in the order of the log; each has 1024 numbers for its items
--- at least, and takes as many as it has.
+-- Commands about digests, in the order of the log.
 CREATE FUNCTION notif_private.command_digests_@TIER@(p_ord bigint, p_ids uuid[], p_kinds smallint[]) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
@@ -243,11 +248,12 @@ BEGIN
 		  LEFT JOIN LATERAL (
 			SELECT r.ref, r.locale, r.attributes FROM notif_private.recipient r WHERE r.id = d.recipient OFFSET 0) rc ON true
 		  LEFT JOIN LATERAL (
-			SELECT p.muted_hash IS NOT NULL AS mutes FROM notif_private.profile p WHERE p.recipient_id = d.recipient OFFSET 0) pf ON true
+			SELECT p.muted_hash FROM notif_private.profile p WHERE p.recipient_id = d.recipient OFFSET 0) pf ON true
 		 CROSS JOIN LATERAL (
 			SELECT count(*) AS items, count(*) FILTER (WHERE o.tells) AS told, max(o.ord) FILTER (WHERE o.tells) AS last_ord
 			  FROM (SELECT i.ord, NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = i.event)
-								  AND (pf.mutes IS NOT TRUE OR NOT notif_private.has_muted(d.recipient, i.event, v_now)) AS tells
+								  AND (((i.subject >> 32)::integer = ANY (pf.muted_hash) OR (i.subject << 32 >> 32)::integer = ANY (pf.muted_hash)) IS NOT TRUE
+									   OR NOT notif_private.has_muted(d.recipient, i.event, v_now)) AS tells
 					  FROM notif_private.digest_item i WHERE i.digest = d.id OFFSET 0) o) n
 		 CROSS JOIN LATERAL (
 			SELECT count(*) AS kept, jsonb_agg(ev.data || jsonb_build_object('notif', jsonb_build_object(
@@ -258,7 +264,8 @@ BEGIN
 			  FROM (SELECT i.ord, i.event, i.type_id FROM notif_private.digest_item i
 					 WHERE i.digest = d.id AND n.told > 0
 					   AND NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = i.event)
-					   AND (pf.mutes IS NOT TRUE OR NOT notif_private.has_muted(d.recipient, i.event, v_now))
+					   AND (((i.subject >> 32)::integer = ANY (pf.muted_hash) OR (i.subject << 32 >> 32)::integer = ANY (pf.muted_hash)) IS NOT TRUE
+							OR NOT notif_private.has_muted(d.recipient, i.event, v_now))
 					 ORDER BY i.digest, i.ord LIMIT coalesce(ty.keep, 0)) o
 			 CROSS JOIN LATERAL (SELECT e.id, e.data FROM notif_private.event e WHERE e.id = o.event OFFSET 0) ev
 			 CROSS JOIN LATERAL (

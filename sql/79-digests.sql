@@ -290,7 +290,7 @@ COMMENT ON VIEW notif.digest_items IS
 	'Which events went into which digest, open or closed; told_by: the event that it became.';
 
 -- What notif.trace says of an event's part in digests.
-CREATE FUNCTION notif_private.trace_digests(event uuid)
+CREATE FUNCTION notif_private.trace_digests(event uuid, who bigint)
 	RETURNS TABLE (at timestamptz, step text, recipient bigint, state text, reason text, detail jsonb)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -307,7 +307,7 @@ BEGIN
 	  FROM notif_private.digest_item i
 	  LEFT JOIN notif_private.digest_done d ON d.id = i.digest
 	  LEFT JOIN LATERAL (SELECT v.kind, v.key, v.count, v.due_at FROM notif.digests v WHERE d.id IS NULL AND v.digest = i.digest OFFSET 0) o ON true
-	 WHERE i.event = trace_digests.event
+	 WHERE i.event = trace_digests.event AND (who IS NULL OR i.recipient = who)
 	UNION ALL
 	-- those that have become it
 	SELECT i.at, 'digest of', d.recipient, NULL, NULL,
@@ -318,8 +318,8 @@ BEGIN
 	 WHERE d.event = trace_digests.event;
 END
 $$;
-COMMENT ON FUNCTION notif_private.trace_digests(uuid) IS
-	'Of an event: the digests it has gone into, and, if it is one, its items.';
+COMMENT ON FUNCTION notif_private.trace_digests(uuid, bigint) IS
+	'Of an event: the digests it has gone into (who: of this recipient; NULL: of all), and, if it is one, its items.';
 
 -- The gate of notif.explain; no row for whom and what is not gathered.
 CREATE FUNCTION notif_private.explain_digest(its notif_private.type, ev notif_private.event, who bigint)

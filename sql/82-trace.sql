@@ -113,7 +113,7 @@ BEGIN
 		WHERE o.terminal
 		UNION ALL
 		SELECT 3, g.at, g.step, g.recipient, NULL, NULL, NULL, g.state, g.reason, g.detail
-		FROM notif_private.trace_digests(trace.event) g
+		FROM notif_private.trace_digests(trace.event, who) g
 		UNION ALL
 		SELECT 4, c.at, 'cancelled', NULL, NULL, NULL, NULL, NULL, NULL, jsonb_build_object('by', c.by, 'why', c.why)
 		FROM (SELECT x.* FROM notif_private.cancellation x WHERE x.event IN (trace.event, notif_private.schedule_key(trace.event))
