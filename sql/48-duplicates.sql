@@ -19,7 +19,8 @@ CREATE INDEX dedup_expiry ON notif_private.dedup (expires_at);
 
 -- Pairs in the order in which fanout unnests them: the events in theirs, and of each
 -- its recipients in theirs.  Publishing times decide, not when the router comes to
--- them: what waited through an outage is judged as if it had not.
+-- them: what waited through an outage is judged as if it had not.  What was cancelled
+-- told nobody, so it makes nothing a duplicate.
 CREATE FUNCTION notif_private.duplicates(p_events uuid[], p_recipients bigint[], p_first uuid, p_last uuid,
 										 OUT twice boolean[], OUT before integer[])
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
@@ -63,7 +64,10 @@ BEGIN
 								   END) WITH ORDINALITY a(recipient, place)
 		  LEFT JOIN LATERAL (
 			SELECT t.event, t.at FROM notif_private.dedup t
-			 WHERE t.recipient_id = a.recipient AND t.type_id = ev.type_id AND t.source = ev.source OFFSET 0) d ON true
+			 WHERE t.recipient_id = a.recipient AND t.type_id = ev.type_id AND t.source = ev.source
+			   AND NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = t.event) OFFSET 0) d ON true
+		  LEFT JOIN LATERAL (SELECT true AS yes FROM notif_private.cancellation c WHERE c.event = ev.id OFFSET 0) cancelled ON true
+		 WHERE cancelled.yes IS NULL
 		 ORDER BY a.recipient, ev.type_id, ev.source, ev.created_at, ev.id
 	LOOP
 		key := pair.recipient || ' ' || pair.type_id || ' ' || pair.source;

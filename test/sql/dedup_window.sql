@@ -102,6 +102,16 @@ SELECT notif.publish('like', 'dan', source => 'x') \g /dev/null
 CALL pg_temp.route();
 SELECT * FROM pg_temp.told() WHERE person = 'dan';
 
+-- What was cancelled makes nothing a duplicate, before it was routed or after.
+SELECT notif.publish('like', 'eve', source => 'x') AS first \gset
+CALL pg_temp.route();
+SELECT notif.cancel(:'first');
+SELECT notif.publish('like', 'eve', source => 'x') AS second \gset
+SELECT notif.cancel(:'second');
+SELECT notif.publish('like', 'eve', source => 'x'), notif.publish('like', 'eve', source => 'x') \g /dev/null
+CALL pg_temp.route();
+SELECT * FROM pg_temp.told() WHERE person = 'eve';
+
 -- A topic, expanded apart; a device that is given up does not matter.
 SELECT notif.create_topic('all'), count(notif.subscribe(r, 'all')) FROM unnest('{eve,fay}'::text[]) r;
 SELECT notif.publish('mass', topic => 'all', source => 'sale'), notif.publish('mass', topic => 'all', source => 'sale') \g /dev/null
