@@ -28,12 +28,16 @@ EOC
 	my $self = bless { node => $node, sandbox => $sandbox, wild => $opts{wild}, rounds => {}, slowest => 0 }, $class;
 
 	people($node, PEOPLE);
+	# a second or three of it for each of a few people are told as one
+	one_value($node, q{
+		SELECT notif.define_type('chat', 'retry', title => 'Chat {n}');
+		SELECT notif.define_digest('chat', wait => '1 s', max_delay => '3 s', key => 'type', title => '{count} chats', body => '{items.0.n}')});
 	fault_points($node);
 	$node->safe_psql('postgres', 'ALTER ROLE notif_worker SET notif.fault_while_connecting = on');
 	# answers take a while, so that something is always in the air
 	$sandbox->fault('delay_ms=15');
 	$self->{log} = "$sandbox->{dir}/producer";
-	$self->{producers} = [ map { $self->start_producer($_) } 0 .. 3 ];
+	$self->{producers} = [ map { $self->start_producer($_) } 0 .. 4 ];
 	return $self;
 }
 
@@ -43,10 +47,11 @@ EOC
 sub start_producer
 {
 	my ($self, $n) = @_;
-	my $type = ('note', 'money', 'code', 'news')[$n];
+	my $type = ('note', 'money', 'code', 'news', 'chat')[$n];
 	my $many = $type eq 'code' ? 2 : 20;
 	my $load = "$self->{log}.$n.sql";
-	my $publish = "SELECT notif.publish('$type', 'p' || (1 + (random() * @{[ PEOPLE - 1 ]})::integer), jsonb_build_object('n', i)) FROM generate_series(1, $many) i";
+	my $people = $type eq 'chat' ? PEOPLE / 10 : PEOPLE;
+	my $publish = "SELECT notif.publish('$type', 'p' || (1 + (random() * @{[ $people - 1 ]})::integer), jsonb_build_object('n', i)) FROM generate_series(1, $many) i";
 
 	# what is rolled back prints nothing and must never arrive
 	append_to_file($load, ("$publish;\n" x 9 . "BEGIN; SELECT count(x) FROM ($publish) x(x); ROLLBACK;\n") x 2);
@@ -211,9 +216,11 @@ sub finish
 	waitpid $_, 0 for @{ $self->{producers} };
 	one_value($node, 'SELECT notif_fault.reset()');
 	$sandbox->fault('clear');
+	ok(wait_idle($node, 180), 'all is routed');
+	ok(wait_true($node, 'SELECT count(*) = 0 FROM notif_private.digest'), 'all digests are told');
 	ok(wait_idle($node, 180), 'all deliveries end');
 
-	my $acked = join '', map { slurp_file("$self->{log}.$_.sql.out") } 0 .. 3;
+	my $acked = join '', map { slurp_file("$self->{log}.$_.sql.out") } 0 .. 4;
 	append_to_file($self->{log}, join '', map { "$_\n" } $acked =~ /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/mg);
 	my ($ok, $totals) = check_ledger($node, $sandbox, $self->{log});
 	ok($ok, 'the checker is content');
@@ -224,8 +231,15 @@ sub finish
 	balanced($node, 'after all crashes');
 	is( one_value($node, q{SELECT count(*) FROM (SELECT FROM notif_private.outcome WHERE terminal AND endpoint IS NOT NULL GROUP BY delivery HAVING count(*) > 1) x}),
 		'0', 'every delivery has one terminal outcome');
-	is( one_value($node, q{SELECT count(*) FROM notif_private.event e WHERE NOT EXISTS (SELECT FROM notif_private.inbox i WHERE i.event = e.id)}),
+	is( one_value($node, q{SELECT count(*) FROM notif_private.event e WHERE e.digest IS NULL AND NOT EXISTS (SELECT FROM notif_private.inbox i WHERE i.event = e.id)}),
 		'0', 'every event reached an inbox');
+	is( one_value($node, q{
+			SELECT count(*), count(DISTINCT (i.event, i.recipient)) - count(*), count(*) FILTER (WHERE i.told_by IS NULL),
+				   (SELECT count(*) FROM notif_private.outcome WHERE state = 'merged') - count(*),
+				   (SELECT count(*) FROM notif_private.event e JOIN notif_private.type t ON t.id = e.type_id
+					 WHERE t.name = 'chat' AND e.digest IS NULL) - count(*) FROM notif.digest_items i}) =~ s/^[1-9]\d*\|//r,
+		'0|0|0|0', 'what batches is in one digest each, and each was told');
+	is(one_value($node, 'SELECT count(*) FROM notif.digest_log WHERE told <> count OR reason IS NOT NULL'), '0', 'with all that it had');
 	is( one_value($node, q{SELECT count(*) FROM (SELECT event, recipient FROM notif_private.inbox GROUP BY 1, 2 HAVING count(*) > 1) x}),
 		'0', 'and each but once');
 	my @bad = grep { /PANIC|TRAP:|signal (?!9:|3:)\d+:/ } split /\n/, slurp_file($node->logfile);
