@@ -158,6 +158,10 @@ BEGIN
 	 UNION ALL
 	SELECT '2 idempotency', 'idempotency', NULL, NULL, NULL
 	 UNION ALL
+	-- before the events that are released from them
+	SELECT '2 ' || c.relname, 'appointment', c.oid::regclass, NULL, NULL
+	  FROM pg_class c WHERE c.relnamespace = 'notif_private'::regnamespace AND c.relkind = 'r' AND c.relname ~ '^appointment_'
+	 UNION ALL
 	SELECT '3 ' || p.child, 'event', p.child_oid::regclass, p.lower_at, p.upper_at
 	  FROM notif_private.range_partition p
 	 WHERE p.parent = 'event' AND NOT p.detaching AND p.upper_at > erasure_places.since
@@ -205,7 +209,8 @@ BEGIN
 				   data = CASE WHEN h.alone AND e.kind IN (0, 2) THEN ''{}'' ELSE e.data END,
 				   correlation_id = CASE WHEN NOT h.alone THEN e.correlation_id END,
 				   collapse_key = CASE WHEN NOT h.alone THEN e.collapse_key END,
-				   source = CASE WHEN NOT h.alone THEN e.source END, thread = CASE WHEN NOT h.alone THEN e.thread END
+				   source = CASE WHEN NOT h.alone THEN e.source END, thread = CASE WHEN NOT h.alone THEN e.thread END,
+				   send_if = CASE WHEN NOT h.alone THEN e.send_if END
 			  FROM (SELECT x.ctid AS at, ARRAY(SELECT u.r FROM unnest(x.recipients) u(r) WHERE u.r = ANY ($1)) AS his,
 						   -- those who have been erased are below 0
 						   NOT EXISTS (SELECT FROM unnest(x.recipients) u(r) WHERE u.r > 0 AND u.r <> ALL ($1)) AS alone
@@ -214,6 +219,23 @@ BEGIN
 			RETURNING h.his)
 			SELECT array_agg(u.r) FROM done d CROSS JOIN unnest(d.his) u(r)', rel)
 			INTO hit USING people, notif_private.uuid_at(from_at), notif_private.uuid_at(to_at);
+	WHEN 'appointment' THEN
+		-- Released, they find nobody: the verdict says that they were there.
+		EXECUTE format('WITH done AS (
+			UPDATE %1$s a
+			   SET recipients = ARRAY(SELECT CASE WHEN u.r = ANY ($1) THEN notif_private.nobody() ELSE u.r END
+										FROM unnest(a.recipients) WITH ORDINALITY u(r, n) ORDER BY u.n),
+				   data = CASE WHEN h.alone THEN ''{}'' ELSE a.data END,
+				   correlation_id = CASE WHEN NOT h.alone THEN a.correlation_id END,
+				   collapse_key = CASE WHEN NOT h.alone THEN a.collapse_key END,
+				   source = CASE WHEN NOT h.alone THEN a.source END, thread = CASE WHEN NOT h.alone THEN a.thread END,
+				   send_if = CASE WHEN NOT h.alone THEN a.send_if END
+			  FROM (SELECT x.due_at, x.id, ARRAY(SELECT u.r FROM unnest(x.recipients) u(r) WHERE u.r = ANY ($1)) AS his,
+						   NOT EXISTS (SELECT FROM unnest(x.recipients) u(r) WHERE u.r > 0 AND u.r <> ALL ($1)) AS alone
+					  FROM %1$s x WHERE x.recipients && $1 OFFSET 0) h
+			 WHERE a.due_at = h.due_at AND a.id = h.id
+			RETURNING h.his)
+			SELECT array_agg(u.r) FROM done d CROSS JOIN unnest(d.his) u(r)', rel) INTO hit USING people;
 	WHEN 'queue' THEN
 		EXECUTE format('WITH done AS (
 			UPDATE %1$s o SET recipient = 0, endpoint = 0, collapse = NULL, subject = NULL

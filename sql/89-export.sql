@@ -53,10 +53,14 @@ BEGIN
 		'waiting', (SELECT coalesce(jsonb_agg(jsonb_build_object('delivery', u.delivery, 'event', u.event, 'state', u.state,
 							 'endpoint', u.endpoint, 'due_at', u.due_at)), '[]')
 					  FROM notif_private.undecided u WHERE u.recipient = who),
+		'scheduled', (SELECT coalesce(jsonb_agg(jsonb_build_object('event', a.schedule, 'next_at', a.due_at, 'data', a.data, 'source', a.source,
+							 'thread', a.thread, 'correlation_id', a.correlation_id) ORDER BY a.due_at), '[]')
+						FROM (SELECT * FROM notif_private.appointment_critical UNION ALL SELECT * FROM notif_private.appointment_standard
+							  UNION ALL SELECT * FROM notif_private.appointment_bulk) a WHERE who = ANY (a.recipients)),
 		'rows', rows - ARRAY['endpoint', 'consent', 'subscription']);
 END
 $$;
 COMMENT ON FUNCTION notif.export_recipient(text) IS
-$$Everything that is kept about a recipient (GDPR Art. 15 and 20), as one JSON object: recipient, preferences, consent, topics, endpoints with what the suppression list says of them, events addressed to him with their data, deliveries, what waits, and rows: all else that is stored by recipient, by table. It reads the whole ledger: seconds per million rows.
+$$Everything that is kept about a recipient (GDPR Art. 15 and 20), as one JSON object: recipient, preferences, consent, topics, endpoints with what the suppression list says of them, events addressed to him with their data, deliveries, what waits, what is scheduled, and rows: all else that is stored by recipient, by table. It reads the whole ledger: seconds per million rows.
 Errors: 42704 unknown recipient.
 Example: SELECT notif.export_recipient('customer-17');$$;

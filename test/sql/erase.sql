@@ -112,7 +112,7 @@ SELECT notif.publish('like', recipients => '{ada-person,bob,cyd}', data => '{"wh
 SELECT notif.publish('offer', recipients => '{ada-person,bob}', data => '{"what": "3 offer"}') IS NOT NULL;
 SELECT notif.publish('like', topic => 'news', data => '{"what": "4 topic"}') IS NOT NULL;
 SELECT pg_temp.route();
-SELECT worker_expand_standard IS NOT NULL FROM notif_private.worker_expansions_standard() x CROSS JOIN LATERAL notif_private.worker_expand_standard(x, 100);
+SELECT e.attempts FROM notif_private.worker_expansions_standard() x CROSS JOIN LATERAL notif_private.worker_expand_standard(x, 100) e;
 SELECT count(c.delivery) FROM notif_private.worker_claim_standard((SELECT id FROM notif_private.route), 1000, 1, 1) c;
 -- What the provider says to attempts of a flight, all that have no verdict yet or those of an event.
 CREATE FUNCTION pg_temp.record(its bigint, verdict text, what text DEFAULT '%') RETURNS bigint LANGUAGE plpgsql AS $$
@@ -138,7 +138,20 @@ SELECT pg_temp.record(1, 'retry', '1%');
 SELECT pg_temp.record(1, 'accepted');
 SELECT notif.mark_read('ada-person', ARRAY(SELECT i.item FROM notif.inbox('ada-person') i LIMIT 1));
 INSERT INTO notif_private.inbox_read_up_to SELECT id, notif_private.uuid_at(now() - interval '2 days'), now() FROM notif_private.recipient WHERE ref = 'ada-person';
-INSERT INTO notif_private.blocked_standard SELECT min(id), 1, now(), 1 FROM notif_private.endpoint WHERE device_id LIKE 'mark-ada%';
+INSERT INTO notif_private.blocked_standard (endpoint, lane, until, ord) SELECT min(id), 1, now(), 1 FROM notif_private.endpoint WHERE device_id LIKE 'mark-ada%';
+-- a digest that is open and one that was told, a change of zone, what must not repeat, and something for later
+SELECT notif.define_type('chat', 'social', title => 'chat {what}', ordered => false, dedup_window => '1 hour');
+SELECT notif.define_digest('chat', wait => '7 days', max_delay => '7 days', key => 'thread', title => '{count}', body => '{items.0.what}');
+SELECT notif.set_digest_time('ada-person', '09:00');
+SELECT notif.upsert_recipient('ada-person', tz => 'Europe/Dublin') IS NOT NULL;
+SELECT notif.publish('chat', 'ada-person', '{"what": "chat mark-ada"}', source => 'mark-ada-s', thread => 'mark-ada-t') IS NOT NULL;
+SELECT pg_temp.route();
+INSERT INTO notif_private.digest_done SELECT notif_private.new_event_id(), d.tier, d.recipient, d.kind, d.scope, d.key, d.opened_at, now(), 1, 1, NULL, NULL
+FROM notif_private.digest d;
+SELECT notif.publish('like', 'ada-person', '{"what": "9 mark-ada"}', correlation_id => 'mark-ada-9', deliver_at => now() + interval '20 days',
+					 send_if => 'notification.recipient = ''mark-ada''') IS NOT NULL;
+SELECT notif.publish('like', recipients => '{ada-person,bob}', data => '{"what": "9 later"}', deliver_at => now() + interval '20 days') IS NOT NULL;
+SELECT pg_temp.route();
 -- in flight, queued, and published and not routed
 SELECT notif.publish('like', recipients => '{ada-person,bob}', data => '{"what": "5 flying"}') IS NOT NULL;
 SELECT pg_temp.route();
@@ -216,7 +229,7 @@ SELECT count(*) FROM notif.deliveries WHERE recipient = 'bob';
 SELECT * FROM notif.audit() WHERE NOT agrees;
 SELECT b.tier, b.state FROM before b JOIN notif.state s USING (tier, state) WHERE s.n < b.n AND b.state NOT IN ('open', 'in_flight');
 SELECT pg_temp.record(11, 'accepted');
-SELECT did FROM notif_private.worker_upkeep('30 days', 13);
+SELECT did FROM notif_private.worker_upkeep('30 days', 14);
 SELECT count(*), bool_and(completed_at IS NOT NULL) FROM notif.find_erasures('ada-person');
 SELECT count(*) FROM notif.find_erasures('bob');
 SELECT pg_temp.try('SELECT notif.publish(''like'', ''ada-person'')');

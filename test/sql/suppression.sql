@@ -137,10 +137,10 @@ SELECT notif.suppress(repeat('ee', 32), 'push', 'stop');
 SELECT notif_private.settle_suppressions() > 0;
 SELECT count(*) > 0 AS recent FROM notif_private.suppression WHERE recent_address IS NOT NULL;
 COMMIT;
-SELECT did FROM notif_private.worker_upkeep('30 days', 12);
+SELECT did FROM notif_private.worker_upkeep('30 days', 13);
 SELECT count(*) FROM notif_private.suppression WHERE recent_address IS NOT NULL OR xid IS NOT NULL;
 SELECT suppressed FROM notif.endpoints WHERE recipient = 'cyd' AND device_id = 'phone';
-SELECT did FROM notif_private.worker_upkeep('30 days', 12);
+SELECT did FROM notif_private.worker_upkeep('30 days', 13);
 
 -- ---- who is erased comes back as somebody else, the address does not
 SELECT notif.erase_recipient('ada') > 0;
