@@ -71,7 +71,8 @@ BEGIN
 			  LEFT JOIN LATERAL (
 				SELECT max(k.until) AS until FROM notif_private.blocked_@TIER@ k
 				 WHERE k.endpoint = b.endpoint AND k.lane = p_lane AND k.until > coalesce(p_horizon, '-infinity') AND k.ord < b.ord
-				   AND (SELECT t.ordered AND (NOT k.limited OR k.limits & t.limits & p_limits <> 0)
+				   -- what has a time of its own has its place in the order by that
+				   AND (SELECT t.ordered AND (NOT k.limited OR b.attempt = 1 AND k.limits & t.limits & p_limits <> 0)
 						  FROM notif_private.type t WHERE t.id = b.type_id) OFFSET 0) w ON true);
 END
 $$;

@@ -309,6 +309,27 @@ SELECT count(*) AS commands FROM notif_private.event WHERE kind = 3;
 SELECT pg_temp.sound();
 SELECT count(notif.drop_rate_limit(n)) FROM unnest('{brief,slow,hard}'::text[]) n;
 
+-- Claims that come late find more than one turn due: each minute passes its five all
+-- the same, in their order, and what is put off again holds up nobody with a time of
+-- his own.
+SELECT notif.define_rate_limit('slow', 5, '1 minute', 'defer', type => 'follower');
+SELECT count(notif.publish('follower', 'dan')) FROM generate_series(1, 40);
+CALL pg_temp.run();
+SELECT pg_temp.later('130 s');
+CALL pg_temp.run();
+SELECT pg_temp.later('130 s');
+CALL pg_temp.run();
+SELECT pg_temp.later('130 s');
+CALL pg_temp.run();
+SELECT pg_temp.later('130 s');
+CALL pg_temp.run();
+SELECT count(*), count(*) FILTER (WHERE ord < before) AS inverted
+FROM (SELECT a.ord, max(a.ord) OVER (ORDER BY f.flight ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+		FROM notif_private.flight_standard f CROSS JOIN LATERAL unnest(f.attempts) a
+		JOIN notif_private.type t ON t.id = a.type_id JOIN notif_private.recipient r ON r.id = a.recipient
+	   WHERE t.name = 'follower' AND r.ref = 'dan' AND f.flight > (SELECT max(flight) - 12 FROM notif_private.flight_standard)) x;
+SELECT notif.drop_rate_limit('slow');
+
 -- old rows of what is appended to go, the last ones stay
 SELECT notif_private.forget_totals() > 0 AS removed, notif_private.forget_totals() AS again;
 SELECT count(*) = count(DISTINCT limit_id) AS one_each FROM notif_private.rate_total;
