@@ -4,7 +4,9 @@
 -- Such an event is released zone by zone over some 26 hours, in which people move.
 -- What counts for all of it is where everybody was by one snapshot, that of its
 -- first release, so nobody is told twice or not at all: the first change of his zone
--- that this snapshot does not see names the zone that it does.
+-- that this snapshot does not see names the zone that it does.  (After a restore into
+-- another system new changes look old to snapshots of the old one: who moves then,
+-- amid such a day, counts as being where he is.)
 
 -- Those of all recipients, and of some who have left them.  A name may be there more
 -- than once: were it unique, whoever is the first in a zone would keep all others out

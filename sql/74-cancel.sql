@@ -176,7 +176,7 @@ BEGIN
 	IF command IS NULL THEN
 		-- Not filed yet, if nothing was released: the router reads this command after it.
 		-- What is due within a minute might be released before that.
-		SELECT e.deliver_at INTO ev FROM notif_private.event e WHERE e.id = reschedule.event;
+		SELECT e.deliver_at, e.xid INTO ev FROM notif_private.event e WHERE e.id = reschedule.event;
 		IF moved.begun OR NOT FOUND OR ev.deliver_at < now + interval '1 minute'
 		   OR EXISTS (SELECT FROM notif.releases r WHERE r.schedule = reschedule.event)
 		   OR EXISTS (SELECT FROM notif_private.outcome o WHERE o.event = reschedule.event) THEN
@@ -184,6 +184,14 @@ BEGIN
 				MESSAGE = format('event %s does not wait any more', reschedule.event),
 				DETAIL = CASE WHEN moved.begun THEN 'It has been released for people whose clocks are ahead.' ELSE 'It has been released, or is about to be.' END,
 				HINT = 'notif.cancel stops what of it is not sent yet.';
+		END IF;
+		-- An older snapshot does not tell whether it was filed, or released, since.
+		IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+		   AND ev.xid IS DISTINCT FROM pg_current_xact_id_if_assigned() THEN
+			RAISE EXCEPTION USING ERRCODE = '40001',
+				MESSAGE = format('event %s may have been released meanwhile', reschedule.event),
+				DETAIL = 'The transaction''s snapshot is older than its filing.',
+				HINT = 'Retry the transaction.';
 		END IF;
 		command := notif_private.new_event_id();
 	END IF;
@@ -197,5 +205,5 @@ $$;
 COMMENT ON FUNCTION notif.reschedule(uuid, timestamptz, timestamp) IS
 $$Gives an event that was published for later another time, until it is released. It keeps its id, content and audience; its expiry counts from the new time.
 deliver_at, deliver_at_local: one of them, as in notif.publish. What has come is released at once.
-Errors: 22023 not one time, or out of range; 42704 unknown event; 55000 it is released, for some zones perhaps, or cancelled. If the call succeeds and commits, it was in time.
+Errors: 22023 not one time, or out of range; 42704 unknown event; 55000 it is released, for some zones perhaps, or cancelled; 40001 the snapshot of the transaction is too old to tell. If the call succeeds, and commits within a minute, it was in time.
 Example: SELECT notif.reschedule('01890a5d-ac96-774b-bcce-b302099a8057', deliver_at_local => '2027-03-01 09:00');$$;

@@ -204,6 +204,18 @@ CALL pg_temp.route();
 SELECT pg_temp.try(format('SELECT notif.reschedule(%L, notif.now() + interval ''1 day'')', :'m1'));
 SELECT e.deliver_at, e.expires_at FROM notif.releases r JOIN notif_private.event e ON e.id = r.event WHERE r.schedule = :'m1';
 SELECT step, detail ->> 'deliver_at' AS deliver_at FROM notif.trace(:'m1') WHERE step <> 'inbox';
+-- of its own transaction, and with a snapshot in which it is not filed
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT notif.publish('note', 'bob', '{"n": 10}', deliver_at => '2027-01-14 17:00+00') AS m3 \gset
+SELECT notif.reschedule(:'m3', '2027-01-15 17:00+00');
+COMMIT;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT pg_temp.try(format('SELECT notif.reschedule(%L, notif.now() + interval ''1 day'')', :'m3'));
+COMMIT;
+CALL pg_temp.route();
+SELECT deliver_at FROM notif.scheduled WHERE event = :'m3';
+SELECT notif.cancel(:'m3');
+CALL pg_temp.route();
 -- to what has passed: at once
 SELECT notif.publish('note', 'bob', '{"n": 11}', deliver_at => '2027-01-15 14:00+00') AS m2 \gset
 CALL pg_temp.route();
