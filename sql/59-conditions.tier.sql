@@ -192,6 +192,8 @@ DECLARE
 	asked	record;
 	hz		record;
 	room	integer;
+	v_first	uuid;
+	v_last	uuid;
 	n		bigint;
 BEGIN
 	FOR v_park IN SELECT k.id FROM notif_private.parking k WHERE k.tier = @TIERNO@ AND k.what = 'condition' ORDER BY k.id LOOP
@@ -201,6 +203,12 @@ BEGIN
 		hz := notif_private.condition_at_@TIER@(3, v_park);
 		room := least(p_limit, p_lead - (asked.count - hz.count));
 		CONTINUE WHEN room <= 0;
+		-- bounds known when the statement starts: of the events' partitions only those
+		-- in between are opened
+		SELECT (array_agg(s.event ORDER BY s.event))[1], (array_agg(s.event ORDER BY s.event DESC))[1] INTO v_first, v_last
+		  FROM (SELECT x.event FROM notif_private.schedule_@TIER@ x
+				 WHERE x.lane = - v_park AND (x.due_at, x.ord, x.delivery) > (asked.due, asked.place, asked.id)
+				 ORDER BY x.due_at, x.ord, x.delivery LIMIT room) s;
 		RETURN QUERY
 		SELECT v_park, s.due_at, s.ord, s.delivery, s.attempt, s.type_id,
 			   ty.send_if, ty.send_if_by::text, ev.send_if, ev.published_by::text,
@@ -212,7 +220,7 @@ BEGIN
 				 ORDER BY x.due_at, x.ord, x.delivery LIMIT room) s
 		  LEFT JOIN LATERAL (SELECT t.name, t.send_if, t.send_if_by FROM notif_private.type t WHERE t.id = s.type_id OFFSET 0) ty ON true
 		  LEFT JOIN LATERAL (SELECT e.data, e.source, e.thread, e.correlation_id, e.send_if, e.published_by
-							   FROM notif_private.event e WHERE e.id = s.event OFFSET 0) ev ON true
+							   FROM notif_private.event e WHERE e.id = s.event AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev ON true
 		  LEFT JOIN LATERAL (SELECT r.ref, r.attributes FROM notif_private.recipient r WHERE r.id = s.recipient OFFSET 0) rc ON true
 		  LEFT JOIN LATERAL (SELECT c.name FROM notif_private.campaign c WHERE c.id = s.campaign OFFSET 0) cp ON true;
 		GET DIAGNOSTICS n = ROW_COUNT;

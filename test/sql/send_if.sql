@@ -335,6 +335,16 @@ SELECT t.claim();
 SELECT t.answer();
 SELECT notif_private.uncheck_standard() > 0 AS removed;
 SELECT count(*) FROM notif_private.checking_standard;
+-- the lane's times say an order and nothing else: a clock that is set back holds nobody up
+SELECT notif_private.shift_clock(-2 * 3600 * 1000000::bigint) IS NOT NULL AS earlier;
+SELECT count(t.tell('ada', 'note', n, 'true')) FROM generate_series(53, 55) n;
+SELECT t.route();
+SELECT t.claim(2) IS NULL AS nothing;
+SELECT t.claim() IS NULL AS nothing;
+SELECT t.ask();
+SELECT t.claim();
+SELECT t.answer();
+SELECT notif_private.shift_clock(2 * 3600 * 1000000::bigint) IS NOT NULL AS later;
 -- collapse: what may yet be cancelled replaces nothing before it was accepted
 SELECT t.tell('ada', 'news', 51, key => 'k') IS NOT NULL AS told;
 SELECT t.tell('ada', 'news', 52, 'false', key => 'k') IS NOT NULL AS told;
