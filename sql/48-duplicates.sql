@@ -65,8 +65,8 @@ BEGIN
 		  LEFT JOIN LATERAL (
 			SELECT t.event, t.at FROM notif_private.dedup t
 			 WHERE t.recipient_id = a.recipient AND t.type_id = ev.type_id AND t.source = ev.source
-			   AND NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = t.event) OFFSET 0) d ON true
-		  LEFT JOIN LATERAL (SELECT true AS yes FROM notif_private.cancellation c WHERE c.event = ev.id OFFSET 0) cancelled ON true
+			   AND NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event IN (t.event, notif_private.schedule_key(t.event))) OFFSET 0) d ON true
+		  LEFT JOIN LATERAL (SELECT true AS yes FROM notif_private.cancellation c WHERE c.event IN (ev.id, notif_private.schedule_key(ev.id)) LIMIT 1) cancelled ON true
 		 WHERE cancelled.yes IS NULL
 		 ORDER BY a.recipient, ev.type_id, ev.source, ev.created_at, ev.id
 	LOOP

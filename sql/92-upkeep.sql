@@ -61,19 +61,24 @@ CREATE FUNCTION notif_private.forget_marks() RETURNS integer
 DECLARE
 	items	uuid;
 	events	uuid;
+	oldest	timestamptz;
 	n		integer;
 	total	integer := 0;
 BEGIN
 	SELECT notif_private.uuid_at(min(p.lower_at) FILTER (WHERE p.parent = 'inbox')),
-		   notif_private.uuid_at(min(p.lower_at) FILTER (WHERE p.parent = 'event'))
-	  INTO items, events
+		   notif_private.uuid_at(min(p.lower_at) FILTER (WHERE p.parent = 'event')),
+		   min(p.lower_at) FILTER (WHERE p.parent = 'event')
+	  INTO items, events, oldest
 	  FROM notif_private.range_partition p WHERE p.parent IN ('inbox', 'event');
 	DELETE FROM notif_private.inbox_mark m
 	 WHERE m.item IN (SELECT x.item FROM notif_private.inbox_mark x WHERE x.item < items ORDER BY x.item LIMIT 5000);
 	GET DIAGNOSTICS n = ROW_COUNT;
 	total := total + n;
 	DELETE FROM notif_private.cancellation c
-	 WHERE c.event IN (SELECT x.event FROM notif_private.cancellation x WHERE x.event < events ORDER BY x.event LIMIT 5000);
+	 WHERE c.event IN (SELECT x.event FROM notif_private.cancellation x WHERE x.event < events
+						-- the key of an event for later has no time; what was released for it before it
+						-- was cancelled is gone with the partitions of that time
+						AND (NOT x.schedule OR x.at < oldest - interval '1 day') ORDER BY x.event LIMIT 5000);
 	GET DIAGNOSTICS n = ROW_COUNT;
 	RETURN total + n;
 END

@@ -37,7 +37,7 @@ isnt($rc, 0, 'a client cannot log in as notif_worker');
 like($err, qr/too many connections for role "notif_worker"/, 'because of its connection limit');
 
 ok( $node->poll_query_until('shop',
-		q{SELECT count(*) = 12 FROM pg_stat_activity
+		q{SELECT count(*) = 14 FROM pg_stat_activity
 		  WHERE backend_type LIKE 'notif%' AND state = 'idle' AND wait_event IS NOT NULL
 			AND backend_xmin IS NULL AND backend_xid IS NULL AND xact_start IS NULL}),
 	'idle workers hold neither snapshot nor transaction');

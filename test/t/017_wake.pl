@@ -33,7 +33,7 @@ sub wait_until_idle
 		my $now = $node->safe_psql('shop',
 			q{SELECT string_agg(turns::text, ' ' ORDER BY kind, tier), count(*) FILTER (WHERE heartbeat < clock_timestamp() - interval '1.5 s')
 			  FROM notif_private.worker_status()});
-		return 1 if $now eq $last && $now =~ /\|6$/;
+		return 1 if $now eq $last && $now =~ /\|7$/;
 		$last = $now;
 	}
 	return 0;

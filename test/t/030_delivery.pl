@@ -257,7 +257,7 @@ ok(wait_true($node, qq{SELECT EXISTS (SELECT FROM notif_private.outcome WHERE ev
 is(state_of($node, $code), 'accepted 2', 'and accepted');
 is(one_value($node, $queued), $rows, 'past the outbox');
 
-is(one_value($node, q{SELECT count(*) FROM notif.workers WHERE state = 'running' AND restarts = 0}), '6', 'no worker was restarted');
+is(one_value($node, q{SELECT count(*) FROM notif.workers WHERE state = 'running' AND restarts = 0}), '7', 'no worker was restarted');
 balanced($node, 'at the end');
 my ($ok, $totals) = check_ledger($node, $sandbox);
 ok($ok, 'the checker is content');
