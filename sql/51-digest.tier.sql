@@ -2,7 +2,8 @@
 -- steps of the tier's router (29-digests.sql says what the tables are for).
 
 -- Files items in the open digests that they belong to, opening those that are not.
-CREATE FUNCTION notif_private.gather_@TIER@(p_items notif_private.gathered[]) RETURNS void
+CREATE FUNCTION notif_private.gather_@TIER@(p_items notif_private.gathered[], OUT types integer[],
+											OUT expires timestamptz[], OUT retentions text[])
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET jit = off AS $$
@@ -10,10 +11,9 @@ DECLARE
 	v_now		constant timestamptz := notif.now();
 	v_first		uuid;
 	v_last		uuid;
-	v_kinds		text[];		-- of each item, as the next four are
+	v_kinds		text[];		-- of each item, as the next three are and what is returned
 	v_scopes	integer[];
 	v_keys		text[];
-	v_types		integer[];
 	v_subjects	bigint[];
 	v_due		timestamptz;
 	n			bigint;
@@ -27,14 +27,15 @@ BEGIN
 					ELSE ty.name END ORDER BY i.nth),
 		   array_agg(ev.type_id ORDER BY i.nth),
 		   array_agg(CASE WHEN ev.source IS NOT NULL OR ev.thread IS NOT NULL
-						  THEN notif_private.subject_of(ev.source, ev.thread) END ORDER BY i.nth)
-	  INTO v_kinds, v_scopes, v_keys, v_types, v_subjects
+						  THEN notif_private.subject_of(ev.source, ev.thread) END ORDER BY i.nth),
+		   array_agg(ev.expires_at ORDER BY i.nth), array_agg(ty.retention ORDER BY i.nth)
+	  INTO v_kinds, v_scopes, v_keys, types, v_subjects, expires, retentions
 	  FROM unnest(p_items) WITH ORDINALITY i(event, recipient, pace, ord, nth)
 	 CROSS JOIN LATERAL (
-		SELECT e.type_id, e.source, e.thread FROM notif_private.event e
+		SELECT e.type_id, e.source, e.thread, e.expires_at FROM notif_private.event e
 		 WHERE e.id = i.event AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 	 CROSS JOIN LATERAL (
-		SELECT t.name, t.category, c.digest_type FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
+		SELECT t.name, t.category, c.digest_type, c.retention FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
 		 WHERE t.id = ev.type_id OFFSET 0) ty
 	  LEFT JOIN LATERAL (
 		SELECT d.key FROM notif_private.type_digest d WHERE d.type_id = ev.type_id OFFSET 0) td ON true
@@ -51,7 +52,7 @@ BEGIN
 											WHERE d.type_id = f.type_id), interval '0')
 					ELSE notif_private.next_digest(f.recipient, f.pace, v_now) END
 		  FROM (SELECT DISTINCT ON (i.recipient, i.kind, i.scope, i.key) i.*
-				  FROM unnest(p_items, v_kinds, v_scopes, v_keys, v_types) WITH ORDINALITY
+				  FROM unnest(p_items, v_kinds, v_scopes, v_keys, types) WITH ORDINALITY
 					   i(event, recipient, pace, ord, kind, scope, key, type_id, nth)
 				 ORDER BY i.recipient, i.kind, i.scope, i.key, i.nth) f
 		 WHERE NOT EXISTS (
@@ -65,7 +66,7 @@ BEGIN
 	PERFORM notif_private.digest_due(v_due);
 	INSERT INTO notif_private.digest_item (digest, ord, event, recipient, type_id, at, subject)
 	SELECT d.id, i.ord, i.event, i.recipient, i.type_id, v_now, i.subject
-	  FROM unnest(p_items, v_kinds, v_scopes, v_keys, v_types, v_subjects)
+	  FROM unnest(p_items, v_kinds, v_scopes, v_keys, types, v_subjects)
 		   i(event, recipient, pace, ord, kind, scope, key, type_id, subject)
 	 CROSS JOIN LATERAL (
 		SELECT o.id FROM notif_private.digest o
@@ -80,24 +81,23 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.gather_@TIER@(notif_private.gathered[]) IS
-	'Appends items to the open digests of their recipients, opens those that do not exist, and asserts that none vanished.';
+	'Appends items to the open digests of their recipients, opens those that do not exist, and asserts that none vanished. Returns, for each item, its event''s type, expiry and retention.';
 
 -- What the fanout gathers instead of filing attempts.
 CREATE FUNCTION notif_private.merge_@TIER@(p_turn bigint, p_items notif_private.gathered[]) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET jit = off AS $$
+DECLARE
+	its		record;
 BEGIN
-	PERFORM notif_private.gather_@TIER@(p_items);
+	SELECT * INTO its FROM notif_private.gather_@TIER@(p_items);
 	INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, state, terminal, reason, event, type_id, recipient,
 									   tries, ord, expires_at, at)
-	SELECT notif_private.item_id(i.event, i.recipient), 0, ev.retention, @TIERNO@, 'merged', true, 'digest:' || i.pace,
-		   i.event, ev.type_id, i.recipient, 0, i.ord, ev.expires_at, notif.now()
-	  FROM unnest(p_items) i
-	 CROSS JOIN LATERAL (
-		SELECT e.type_id, e.expires_at, c.retention FROM notif_private.event e
-		  JOIN notif_private.type t ON t.id = e.type_id JOIN notif_private.category c ON c.name = t.category
-		 WHERE e.id = i.event OFFSET 0) ev;
+	SELECT notif_private.item_id(i.event, i.recipient), 0, i.retention, @TIERNO@, 'merged', true, 'digest:' || i.pace,
+		   i.event, i.type_id, i.recipient, 0, i.ord, i.expires_at, notif.now()
+	  FROM unnest(p_items, its.types, its.expires, its.retentions)
+		   i(event, recipient, pace, ord, type_id, expires_at, retention);
 	INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
 	VALUES (p_turn % 4, 0, 'expanded', cardinality(p_items)), (p_turn % 4, 0, 'merged', cardinality(p_items));
 END
