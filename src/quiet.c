@@ -16,9 +16,9 @@
 
 #include "core/quiet.h"
 
-PG_FUNCTION_INFO_V1(notif_quiet_until_sql);
 PG_FUNCTION_INFO_V1(notif_next_local_time_sql);
 PG_FUNCTION_INFO_V1(notif_next_instant_sql);
+PG_FUNCTION_INFO_V1(notif_quiet_until_sql);
 
 #define UNIX_EPOCH_S ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
 
@@ -39,13 +39,13 @@ zone_span(void *zone, int64_t at_s, NotifZoneSpan *span)
 }
 
 static pg_tz *
-named_zone(const text *given)
+zone_of(text *name)
 {
-	char		name[TZ_STRLEN_MAX + 1];
+	char		buffer[TZ_STRLEN_MAX + 1];
 	pg_tz	   *zone;
 
-	text_to_cstring_buffer(given, name, sizeof(name));
-	zone = pg_tzset(name);
+	text_to_cstring_buffer(name, buffer, sizeof(buffer));
+	zone = pg_tzset(buffer);
 	/* a zone that the server no longer has */
 	return zone != NULL ? zone : pg_tzset("GMT");
 }
@@ -54,6 +54,28 @@ static int64
 unix_seconds(TimestampTz at)
 {
 	return at / USECS_PER_SEC - (at % USECS_PER_SEC < 0) + UNIX_EPOCH_S;
+}
+
+/* (minute integer, weekday integer, zone text, after timestamptz); see notif_next_local. */
+Datum
+notif_next_local_time_sql(PG_FUNCTION_ARGS)
+{
+	int			minute = PG_ARGISNULL(0) ? NOTIF_FULL_HOUR : PG_GETARG_INT32(0);
+	int			weekday = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
+	TimestampTz after;
+	int64		next_s;
+
+	if (PG_ARGISNULL(2) || PG_ARGISNULL(3))
+		PG_RETURN_NULL();
+	if ((minute < 0 && !PG_ARGISNULL(0)) || minute >= 24 * 60 || weekday < 0 || weekday > 7)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("there is no such minute of a day or day of a week"));
+	after = PG_GETARG_TIMESTAMPTZ(3);
+	if (TIMESTAMP_NOT_FINITE(after))
+		PG_RETURN_NULL();
+	next_s = notif_next_local(zone_span, zone_of(PG_GETARG_TEXT_PP(2)), minute, weekday, unix_seconds(after));
+	PG_RETURN_TIMESTAMPTZ((next_s - UNIX_EPOCH_S) * USECS_PER_SEC);
 }
 
 /*
@@ -100,7 +122,7 @@ notif_quiet_until_sql(PG_FUNCTION_ARGS)
 			days[i] = ((const DateADT *) ARR_DATA_PTR(dates))[i] + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE);
 		week.dates = days;
 	}
-	zone = named_zone(PG_GETARG_TEXT_PP(2));
+	zone = zone_of(PG_GETARG_TEXT_PP(2));
 	at = PG_GETARG_TIMESTAMPTZ(3);
 	if (TIMESTAMP_NOT_FINITE(at))
 		PG_RETURN_NULL();
@@ -109,28 +131,6 @@ notif_quiet_until_sql(PG_FUNCTION_ARGS)
 	if (until_s == at_s)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ((until_s - UNIX_EPOCH_S) * USECS_PER_SEC);
-}
-
-/* (minute integer, weekday integer, zone text, after timestamptz); see notif_next_local. */
-Datum
-notif_next_local_time_sql(PG_FUNCTION_ARGS)
-{
-	int			minute = PG_ARGISNULL(0) ? NOTIF_FULL_HOUR : PG_GETARG_INT32(0);
-	int			weekday = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
-	TimestampTz after;
-	int64		next_s;
-
-	if (PG_ARGISNULL(2) || PG_ARGISNULL(3))
-		PG_RETURN_NULL();
-	if (minute < NOTIF_FULL_HOUR || minute >= 24 * 60 || weekday < 0 || weekday > 7)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("there is no such minute of a day or day of a week"));
-	after = PG_GETARG_TIMESTAMPTZ(3);
-	if (TIMESTAMP_NOT_FINITE(after))
-		PG_RETURN_NULL();
-	next_s = notif_next_local(zone_span, named_zone(PG_GETARG_TEXT_PP(2)), minute, weekday, unix_seconds(after));
-	PG_RETURN_TIMESTAMPTZ((next_s - UNIX_EPOCH_S) * USECS_PER_SEC);
 }
 
 /*

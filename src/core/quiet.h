@@ -28,12 +28,6 @@ typedef struct NotifZoneSpan
 typedef void (*NotifZoneFn) (void *zone, int64_t at_s, NotifZoneSpan *span);
 
 /*
- * The instant at which the zone's clock shows local_s (seconds since 1970-01-01
- * there); the first after the gap if there is none, of two the first or the last.
- */
-extern int64_t notif_local_instant(NotifZoneFn zone, void *zone_arg, int64_t local_s, bool last);
-
-/*
  * The first instant after at_s at which the zone's clock shows that minute of the
  * day (0 to 1439) on that weekday (1: Monday; 0: any), read as the end of quiet
  * hours is; minute NOTIF_FULL_HOUR: the next full hour of that clock.
