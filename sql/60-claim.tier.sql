@@ -259,18 +259,15 @@ BEGIN
 			 WHERE e.until IS NOT NULL OR e.closed IS NOT NULL OFFSET 0) q ON true
 	),
 	-- Collapse: what a newer one replaces, unless a gate stops that one here.
-	replaced AS MATERIALIZED (
-		SELECT b.*,
-			   CASE WHEN b.halt IS NULL AND b.newer IS NOT NULL
-						 AND NOT EXISTS (SELECT FROM batch n WHERE n.delivery = b.newer AND n.halt IS NOT NULL)
-					THEN 'superseded:collapse' ELSE b.halt END AS halted
-		  FROM batch b
-	),
 	-- Conditions: asked only of what nothing else stops or puts off.
 	settled AS MATERIALIZED (
-		SELECT b.*, b.says = 'check' AND b.halted IS NULL AND b.wait IS NULL AS asks,
-			   CASE WHEN b.says <> 'check' AND b.halted IS NULL AND b.wait IS NULL THEN b.says ELSE b.halted END AS stop
-		  FROM replaced b
+		SELECT b.*, b.says = 'check' AND c.halted IS NULL AND b.wait IS NULL AS asks,
+			   CASE WHEN b.says <> 'check' AND c.halted IS NULL AND b.wait IS NULL THEN b.says ELSE c.halted END AS stop
+		  FROM batch b
+		 CROSS JOIN LATERAL (
+			SELECT CASE WHEN b.halt IS NULL AND b.newer IS NOT NULL
+							 AND NOT EXISTS (SELECT FROM batch n WHERE n.delivery = b.newer AND n.halt IS NOT NULL)
+						THEN 'superseded:collapse' ELSE b.halt END AS halted OFFSET 0) c
 	),
 	-- Ranks only for those that a limit applies to: person by person, each one's in order.
 	asked AS MATERIALIZED (
