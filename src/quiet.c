@@ -168,7 +168,7 @@ notif_next_instant_sql(PG_FUNCTION_ARGS)
 
 			if (absent[i])
 				continue;
-			at = (notif_local_instant(zone_span, named_zone(DatumGetTextPP(names[i])), local_s, true) - UNIX_EPOCH_S) * USECS_PER_SEC;
+			at = (notif_local_instant(zone_span, zone_of(DatumGetTextPP(names[i])), local_s, true) - UNIX_EPOCH_S) * USECS_PER_SEC;
 			if (!PG_ARGISNULL(2))
 				at = Max(at, PG_GETARG_TIMESTAMPTZ(2));
 			if (!PG_ARGISNULL(3) && at <= PG_GETARG_TIMESTAMPTZ(3))
