@@ -94,7 +94,7 @@ SELECT count(*) FROM notif_private.event;
 -- ---- a moment: one row until then, an ordinary event when it has come
 SELECT notif.publish('note', 'ada', '{"n": 1}', deliver_at => '2027-01-13 13:00+00', correlation_id => 'order-1') AS s1 \gset
 CALL pg_temp.route();
-SELECT type, tier, deliver_at, deliver_at_local, spread, next_at, begun, recipient, recipients, topic, correlation_id, date_trunc('second', published_at) AS published_at, expires_in
+SELECT type, tier, deliver_at, deliver_at_local, spread, next_at, begun, recipient, recipients, topic, correlation_id, date_trunc('minute', published_at) AS published_at, expires_in
 FROM notif.scheduled;
 SELECT tier, n FROM notif.state WHERE state = 'scheduled';
 SELECT step, state, detail - 'by' AS detail FROM notif.trace(:'s1');
@@ -318,3 +318,9 @@ CALL pg_temp.route();
 SELECT o.state, o.reason, e.data FROM notif_private.outcome o JOIN notif_private.event e ON e.id = o.event WHERE o.reason LIKE 'quarantined%';
 SELECT tier, state, tallied, recounted FROM notif.audit() WHERE NOT agrees;
 SELECT notif_private.shift_clock(-notif_private.clock_offset());
+
+-- upkeep removes tombstones of events that are gone, and not those of what waits
+SELECT count(*) > 0 AS there FROM notif_private.cancellation WHERE schedule;
+SELECT count(*) AS before FROM notif_private.cancellation WHERE schedule \gset
+SELECT did FROM notif_private.worker_upkeep('30 days', 15);
+SELECT count(*) - :before AS lost FROM notif_private.cancellation WHERE schedule;
