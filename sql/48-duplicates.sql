@@ -56,7 +56,9 @@ BEGIN
 		  FROM unnest(p_events) WITH ORDINALITY i(id, nth)
 		 CROSS JOIN LATERAL (
 			SELECT e.id, e.type_id, e.recipients, e.zones, e.zones_as_of, e.created_at, coalesce(hashtextextended(e.source, 0), 0) AS source
-			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= p_first AND e.id <= p_last OFFSET 0) ev
+			  FROM notif_private.event e
+			 -- a digest that is told as its one item does not repeat it
+			 WHERE e.id = i.id AND e.id >= p_first AND e.id <= p_last AND e.digest IS NULL OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT t.dedup_window FROM notif_private.type t WHERE t.id = ev.type_id AND t.dedup_window IS NOT NULL OFFSET 0) ty
 		 CROSS JOIN LATERAL unnest(CASE WHEN ev.zones IS NULL THEN coalesce(p_recipients, ev.recipients)

@@ -251,7 +251,7 @@ BEGIN
 			SELECT p.muted_hash FROM notif_private.profile p WHERE p.recipient_id = d.recipient OFFSET 0) pf ON true
 		 CROSS JOIN LATERAL (
 			SELECT count(*) AS items, count(*) FILTER (WHERE o.tells) AS told, max(o.ord) FILTER (WHERE o.tells) AS last_ord
-			  FROM (SELECT i.ord, NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = i.event)
+			  FROM (SELECT i.ord, NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event IN (i.event, notif_private.schedule_key(i.event)))
 								  AND (((i.subject >> 32)::integer = ANY (pf.muted_hash) OR (i.subject << 32 >> 32)::integer = ANY (pf.muted_hash)) IS NOT TRUE
 									   OR NOT notif_private.has_muted(d.recipient, i.event, v_now)) AS tells
 					  FROM notif_private.digest_item i WHERE i.digest = d.id OFFSET 0) o) n
@@ -263,7 +263,7 @@ BEGIN
 						ORDER BY o.ord) AS list
 			  FROM (SELECT i.ord, i.event, i.type_id FROM notif_private.digest_item i
 					 WHERE i.digest = d.id AND n.told > 0
-					   AND NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = i.event)
+					   AND NOT EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event IN (i.event, notif_private.schedule_key(i.event)))
 					   AND (((i.subject >> 32)::integer = ANY (pf.muted_hash) OR (i.subject << 32 >> 32)::integer = ANY (pf.muted_hash)) IS NOT TRUE
 							OR NOT notif_private.has_muted(d.recipient, i.event, v_now))
 					 ORDER BY i.digest, i.ord LIMIT coalesce(ty.keep, 0)) o
