@@ -16,7 +16,8 @@
  *						of the type are asked one by one, then two by two …  One that is
  *						too slow alone is a strike; three of them in a row pause the type,
  *						and three of one attempt, while others pass, end that attempt.
- *		The server's fault	No verdict for the rest of the turn, and a pause.
+ *		The server's fault	No verdict for the group this time, and a pause; three times in a
+ *						row while others are answered, it is the expression's after all.
  *		Not to be stopped	An expression that catches its own cancellation takes this
  *						process with it; the next one pauses its type first.
  *
@@ -53,6 +54,7 @@
 #define STRIKES			3
 #define DIE_MS			2000	/* a time-out was ignored for so long */
 #define PAUSE_MS		1000	/* after a fault of the server's */
+#define SAY_MS			60000	/* quiet for so long before the log hears of one again */
 #define SLOW_MAX		10000	/* attempts remembered as too slow */
 
 /* Of which stage a condition is; both must hold. */
@@ -89,6 +91,8 @@ typedef struct Pace
 	int32		type_id;		/* hash key */
 	int			batch;			/* how many are asked about at once */
 	int			strikes;		/* in a row */
+	int			faults;			/* of the server's, in a row */
+	int64		answered;		/* Conditions.answered at the first of them */
 } Pace;
 
 /* An attempt that was too slow alone. */
@@ -112,11 +116,14 @@ typedef struct Conditions
 	HTAB	   *paces;
 	HTAB	   *slow;
 	TimeoutId	die;
+	int64		answered;		/* statements, ever */
+	int64		said_ms;		/* monotonic; when the log was last told of a fault */
 	/* of this turn */
 	Check	   *checks;
 	int			n;
 	int			timeouts;
 	bool		server_fault;
+	bool		blame;			/* an error of the server's is the expression's */
 	int			suspend;		/* type to be paused, 0: none */
 	const char *suspend_why;
 	char		code[6];		/* of the last error */
@@ -175,6 +182,7 @@ ask(Conditions *c, const Check *check, int stage, NotifConditionRow **rows, int 
 		disable_timeout(c->die, false);
 		pg_atomic_write_u32(asking, 0);
 		notif_spi_rollback();
+		c->answered += n > 0;
 	}
 	PG_CATCH();
 	{
@@ -202,7 +210,7 @@ ask(Conditions *c, const Check *check, int stage, NotifConditionRow **rows, int 
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 			result = ASK_TIMED_OUT;
 		else
-			result = is_passing(error->sqlerrcode) ? ASK_SERVER : ASK_FAILED;
+			result = is_passing(error->sqlerrcode) && !c->blame ? ASK_SERVER : ASK_FAILED;
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
@@ -229,6 +237,7 @@ pace_of(Conditions *c, int32 type_id)
 	{
 		pace->batch = BATCH;
 		pace->strikes = 0;
+		pace->faults = 0;
 	}
 	return pace;
 }
@@ -320,15 +329,19 @@ ask_group(Conditions *c, Check **group, int n, int stage)
 	Pace	   *pace = pace_of(c, group[0]->type_id);
 	int			i = 0;
 
-	while (i < n && c->timeouts < TIMEOUTS_A_TURN && !c->server_fault && c->suspend != group[0]->type_id)
+	while (i < n && c->timeouts < TIMEOUTS_A_TURN && c->suspend != group[0]->type_id)
 	{
 		int			take = Min(pace->batch, n - i);
-		AskResult	result = ask_range(c, group + i, take, stage, false);
+		AskResult	result;
+
+		c->blame = pace->faults >= STRIKES && c->answered > pace->answered;
+		result = ask_range(c, group + i, take, stage, false);
 
 		if (result == ASK_ANSWERED)
 		{
 			/* nothing is done about a strike by those that are many */
 			pace->strikes = 0;
+			pace->faults = 0;
 			pace->batch = Min(BATCH, pace->batch * 2);
 			i += take;
 			continue;
@@ -336,6 +349,11 @@ ask_group(Conditions *c, Check **group, int n, int stage)
 		if (result == ASK_SERVER)
 		{
 			c->server_fault = true;
+			if (pace->faults++ == 0)
+				pace->answered = c->answered;
+			/* behind the others, whom it must not hold up */
+			for (int k = i; k < n; k++)
+				group[k]->pass = true;
 			break;
 		}
 		c->timeouts++;
@@ -344,6 +362,7 @@ ask_group(Conditions *c, Check **group, int n, int stage)
 		pace->batch = 1;
 		break;
 	}
+	c->blame = false;
 	for (; i < n; i++)
 	{
 		if (group[i]->state == CHECK_OPEN)
@@ -467,6 +486,9 @@ read_checks(Conditions *c, int tier)
 		check->row.holds = true;
 		check->pass = notif_spi_bool(&rows, i, 11 + NOTIF_CONDITION_COLUMNS, NULL);
 		check->state = check->pass ? CHECK_LATER : CHECK_OPEN;
+		/* whatever has become of it, it must not pass for one that holds */
+		if (notif_spi_bool(&rows, i, 12 + NOTIF_CONDITION_COLUMNS, NULL))
+			give_up(check, "P0002");
 	}
 	c->n = (int) rows.count;
 	notif_worker_commit(c->worker, false);
@@ -634,8 +656,10 @@ conditions_work(NotifWorker *worker, void *arg)
 		notif_worker_count(worker, NOTIF_COUNT_CLAIMS, c->n);
 		if (c->server_fault)
 		{
-			ereport(LOG,
-					errmsg("notif cannot ask conditions now, trying again: %s", c->code));
+			if (c->said_ms == 0 || notif_monotonic_ms() - c->said_ms >= SAY_MS)
+				ereport(LOG,
+						errmsg("notif cannot ask all conditions now, trying again: %s", c->code));
+			c->said_ms = notif_monotonic_ms();
 			return PAUSE_MS;
 		}
 	}

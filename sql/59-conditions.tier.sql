@@ -181,7 +181,7 @@ CREATE FUNCTION notif_private.worker_conditions_@TIER@(p_limit integer, p_lead i
 	RETURNS TABLE (park integer, due_at timestamptz, ord bigint, delivery uuid, attempt smallint, type_id integer,
 				   type_if text, type_by text, event_if text, event_by text,
 				   recipient text, attributes jsonb, data jsonb, event uuid, type text, source text, thread text,
-				   correlation_id text, campaign text, paused boolean)
+				   correlation_id text, campaign text, paused boolean, lost boolean)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET enable_sort = off SET jit = off AS $$
@@ -194,6 +194,7 @@ DECLARE
 	room	integer;
 	v_first	uuid;
 	v_last	uuid;
+	v_batch	notif_private.attempt[];
 	n		bigint;
 BEGIN
 	FOR v_park IN SELECT k.id FROM notif_private.parking k WHERE k.tier = @TIERNO@ AND k.what = 'condition' ORDER BY k.id LOOP
@@ -203,21 +204,25 @@ BEGIN
 		hz := notif_private.condition_at_@TIER@(3, v_park);
 		room := least(p_limit, p_lead - (asked.count - hz.count));
 		CONTINUE WHEN room <= 0;
-		-- bounds known when the statement starts: of the events' partitions only those
-		-- in between are opened
-		SELECT (array_agg(s.event ORDER BY s.event))[1], (array_agg(s.event ORDER BY s.event DESC))[1] INTO v_first, v_last
-		  FROM (SELECT x.event FROM notif_private.schedule_@TIER@ x
-				 WHERE x.lane = - v_park AND (x.due_at, x.ord, x.delivery) > (asked.due, asked.place, asked.id)
-				 ORDER BY x.due_at, x.ord, x.delivery LIMIT room) s;
+		-- Rows and bounds of one snapshot: what commits meanwhile is for the next turn.
+		-- due is the time under which each is filed.
+		SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint, s.expires_at, s.charged,
+						  s.collapse, s.subject, s.campaign, s.due_at, s.conditional)::notif_private.attempt ORDER BY s.n)
+		  INTO v_batch
+		  FROM (SELECT x.*, row_number() OVER () AS n
+				  FROM (SELECT x.* FROM notif_private.schedule_@TIER@ x
+						 WHERE x.lane = - v_park AND (x.due_at, x.ord, x.delivery) > (asked.due, asked.place, asked.id)
+						 ORDER BY x.due_at, x.ord, x.delivery LIMIT room) x) s;
+		-- of the events' partitions only those in between are opened
+		SELECT (array_agg(b.event ORDER BY b.event))[1], (array_agg(b.event ORDER BY b.event DESC))[1]
+		  INTO v_first, v_last FROM unnest(v_batch) b;
 		RETURN QUERY
-		SELECT v_park, s.due_at, s.ord, s.delivery, s.attempt, s.type_id,
+		SELECT v_park, s.due, s.ord, s.delivery, s.attempt, s.type_id,
 			   ty.send_if, ty.send_if_by::text, ev.send_if, ev.published_by::text,
 			   rc.ref, rc.attributes, ev.data, s.event, ty.name, ev.source, ev.thread, ev.correlation_id, cp.name,
-			   EXISTS (SELECT FROM notif_private.pause p WHERE p.what = 'type' AND p.name = ty.name)
-		  FROM (SELECT x.due_at, x.ord, x.delivery, x.attempt, x.type_id, x.event, x.recipient, x.campaign
-				  FROM notif_private.schedule_@TIER@ x
-				 WHERE x.lane = - v_park AND (x.due_at, x.ord, x.delivery) > (asked.due, asked.place, asked.id)
-				 ORDER BY x.due_at, x.ord, x.delivery LIMIT room) s
+			   EXISTS (SELECT FROM notif_private.pause p WHERE p.what = 'type' AND p.name = ty.name),
+			   s.conditional AND ev.send_if IS NULL
+		  FROM unnest(v_batch) s
 		  LEFT JOIN LATERAL (SELECT t.name, t.send_if, t.send_if_by FROM notif_private.type t WHERE t.id = s.type_id OFFSET 0) ty ON true
 		  LEFT JOIN LATERAL (SELECT e.data, e.source, e.thread, e.correlation_id, e.send_if, e.published_by
 							   FROM notif_private.event e WHERE e.id = s.event AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev ON true
@@ -233,7 +238,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_conditions_@TIER@(integer, integer) IS
-	'The next attempts of each lane, at most p_limit, that wait for their conditions, in order, with what a condition sees; paused: its type is, and it need not be asked. Nothing of a lane that has p_lead attempts asked which its claim has not read yet.';
+	'The next attempts of each lane, at most p_limit, that wait for their conditions, in order, with what a condition sees; paused: its type is, and it need not be asked; lost: its event''s condition is not to be found. Nothing of a lane that has p_lead attempts asked which its claim has not read yet.';
 
 CREATE FUNCTION notif_private.worker_conditions_told_@TIER@(p_parks integer[], p_dues timestamptz[], p_ords bigint[],
 															p_deliveries uuid[], p_attempts smallint[], p_holds boolean[],
