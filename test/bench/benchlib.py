@@ -292,9 +292,10 @@ class Cluster:
             """)
 
     def limit(self, limits=LIMITS):
-        """Rate limits for every delivery of category bench."""
+        """Rate limits for every delivery of category bench, and one that all of a type share."""
         for name, most, per in limits:
             self.pg.rows("SELECT notif.define_rate_limit('%s', %d, '%s')" % (name, most, per))
+        self.pg.rows("SELECT notif.define_rate_limit('total', 1000000000, '1 hour', scope => 'type', type => 'news')")
         if self.pg.one("SELECT rate_limited FROM notif.categories WHERE name = 'bench'") != "t":
             raise Failed("the category is not rate limited")
 
