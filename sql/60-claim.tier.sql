@@ -177,7 +177,7 @@ BEGIN
 			   END AS wait, pk.park, CASE WHEN pk.park IS NOT NULL THEN pk.why
 								 WHEN q.until IS NOT NULL AND q.holds THEN q.why
 								 WHEN later.due IS NOT NULL THEN 'scheduled' ELSE 'order' END AS why,
-			   CASE WHEN cn.found THEN 'cancelled:cancel'
+			   CASE WHEN cn.found OR ck.found THEN 'cancelled:cancel'
 					WHEN b.expires_at <= v_now THEN 'expired:expired'
 					WHEN ty.enabled IS NOT TRUE THEN 'suppressed:type_disabled'
 					WHEN pk.park IS NOT NULL AND b.attempt >= 32000 THEN 'suppressed:paused'
@@ -210,9 +210,9 @@ BEGIN
 		  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
 												 expires_at, charged, collapse, subject, campaign, due, conditional, nth)
 		  LEFT JOIN LATERAL (SELECT greatest(b.due, p_horizon + interval '1 microsecond') AS due WHERE b.due > v_now OFFSET 0) later ON true
+		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c WHERE c.event = b.event OFFSET 0) cn ON true
 		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c
-							  WHERE c.event = ANY (CASE WHEN v_keys THEN ARRAY[b.event, notif_private.schedule_key(b.event)]
-														ELSE ARRAY[b.event] END) LIMIT 1) cn ON true
+							  WHERE v_keys AND c.event = notif_private.schedule_key(b.event) OFFSET 0) ck ON true
 		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, t.limits, c.retention, c.number, c.default_enabled,
 									c.mandatory, c.name AS category, c.quiet_hours = 'bypass' AS bypass, c.needs
 							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category

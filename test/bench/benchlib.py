@@ -321,8 +321,8 @@ class Cluster:
                 # the definition is another's; the rules' compiler sees the column
                 "UPDATE notif_private.category SET requires_consent = '{push}' WHERE name = 'bench'",
                 "SELECT notif.install_region_rules()",
-                "INSERT INTO notif_private.profile SELECT (notif_private.profile_of(r.id)).* "
-                "FROM notif_private.recipient r WHERE " + fresh,
+                "INSERT INTO notif_private.profile SELECT p.* FROM notif_private.recipient r "
+                "CROSS JOIN LATERAL notif_private.profile_of(r.id) p WHERE " + fresh,
                 "VACUUM (ANALYZE) notif_private.recipient, notif_private.profile, notif_private.quiet_hours, notif_private.mute, notif_private.preference"):
             self.pg.rows(statement)
 

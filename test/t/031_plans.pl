@@ -42,7 +42,7 @@ INSERT INTO notif_private.consent (recipient_id, channel, category, category_nam
 SELECT r.id, ch, c.number, c.name, true, CASE r.country WHEN 'CA' THEN 'implied' ELSE 'express' END,
 	   CASE r.country WHEN 'CA' THEN 'purchase' END, 'web', now(), now(), 'x'
 FROM notif_private.recipient r CROSS JOIN notif_private.category c CROSS JOIN unnest('{push,inbox}'::text[]) ch WHERE c.name = 'limited';
-INSERT INTO notif_private.profile SELECT (notif_private.profile_of(id)).* FROM notif_private.recipient;
+INSERT INTO notif_private.profile SELECT p.* FROM notif_private.recipient r CROSS JOIN LATERAL notif_private.profile_of(r.id) p;
 -- recent all the time: nothing settles it here
 SELECT notif.suppress('nobody@example.com', reason => 'complaint');
 SELECT notif.define_type('batch', 'limited', title => 'Batch {n}');
