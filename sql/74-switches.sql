@@ -2,6 +2,21 @@
 -- COMMIT has returned holds for every claim that starts afterwards, and what was
 -- claimed before and is not on the wire goes back.
 
+CREATE FUNCTION notif_private.switch_subject(what text, name text) RETURNS integer
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN CASE switch_subject.what
+		WHEN 'everything' THEN 0
+		WHEN 'tier' THEN notif_private.tier_number(switch_subject.name)
+		WHEN 'provider' THEN (SELECT p.id FROM notif_private.provider p WHERE p.name = switch_subject.name)
+		WHEN 'type' THEN (SELECT t.id FROM notif_private.type t WHERE t.name = switch_subject.name)
+		WHEN 'campaign' THEN (SELECT c.id FROM notif_private.campaign c WHERE c.name = switch_subject.name) END;
+END
+$$;
+COMMENT ON FUNCTION notif_private.switch_subject(text, text) IS
+	'The number of what a switch is for; NULL if there is no such thing, 22023 for a tier.';
+
 CREATE FUNCTION notif_private.check_switch(what text, name text) RETURNS text
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -21,32 +36,13 @@ BEGIN
 			HINT = CASE WHEN check_switch.name IS NULL THEN 'Pass its name as the second argument.'
 						ELSE 'Leave the name out; why => takes the reason.' END;
 	END IF;
-	IF check_switch.what = 'tier' THEN
-		PERFORM notif_private.tier_number(check_switch.name);
-	ELSIF check_switch.what = 'provider' THEN
-		PERFORM FROM notif_private.provider p WHERE p.name = check_switch.name;
-		IF NOT FOUND THEN
-			RAISE EXCEPTION USING ERRCODE = '42704',
-				MESSAGE = format('provider %L does not exist', left(check_switch.name, 80)),
-				DETAIL = 'No provider of that name is defined.',
-				HINT = 'notif.providers lists them.';
-		END IF;
-	ELSIF check_switch.what = 'type' THEN
-		PERFORM FROM notif_private.type t WHERE t.name = check_switch.name;
-		IF NOT FOUND THEN
-			RAISE EXCEPTION USING ERRCODE = '42704',
-				MESSAGE = format('type %L does not exist', left(check_switch.name, 110)),
-				DETAIL = 'No type of that name is defined.',
-				HINT = 'notif.types lists them.';
-		END IF;
-	ELSIF check_switch.what = 'campaign' THEN
-		PERFORM FROM notif_private.campaign c WHERE c.name = check_switch.name;
-		IF NOT FOUND THEN
-			RAISE EXCEPTION USING ERRCODE = '42704',
-				MESSAGE = format('campaign %L does not exist', left(check_switch.name, 80)),
-				DETAIL = 'Nothing has been published for a campaign of that name.',
-				HINT = 'A campaign is created by the first notif.publish(..., campaign => its name).';
-		END IF;
+	IF notif_private.switch_subject(check_switch.what, check_switch.name) IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '42704',
+			MESSAGE = format('%s %L does not exist', check_switch.what, left(check_switch.name, 110)),
+			DETAIL = CASE check_switch.what WHEN 'campaign' THEN 'Nothing has been published for a campaign of that name.'
+											ELSE format('No %s of that name is defined.', check_switch.what) END,
+			HINT = CASE check_switch.what WHEN 'campaign' THEN 'A campaign is created by the first notif.publish(..., campaign => its name).'
+										  ELSE format('notif.%ss lists them.', check_switch.what) END;
 	END IF;
 	RETURN coalesce(check_switch.name, '');
 END
@@ -64,12 +60,7 @@ BEGIN
 	INSERT INTO notif_private.pause AS p (what, name) VALUES (pause.what, stored)
 	ON CONFLICT ON CONSTRAINT pause_pkey DO NOTHING;
 	changed := FOUND;
-	PERFORM notif_private.hold_unsent_of(pause.what, CASE pause.what
-		WHEN 'type' THEN (SELECT t.id FROM notif_private.type t WHERE t.name = stored)
-		WHEN 'campaign' THEN (SELECT c.id FROM notif_private.campaign c WHERE c.name = stored)
-		WHEN 'provider' THEN (SELECT p.id FROM notif_private.provider p WHERE p.name = stored)
-		WHEN 'tier' THEN notif_private.tier_number(stored)::integer
-		ELSE 0 END);
+	PERFORM notif_private.hold_unsent_of(pause.what, notif_private.switch_subject(pause.what, stored));
 	-- Also what changed nothing is logged: somebody wanted it, for a reason.
 	INSERT INTO notif_private.switch_log (at, by, what, name, paused, why)
 	VALUES (notif.now(), SESSION_USER, pause.what, stored, true, pause.why);

@@ -3,16 +3,6 @@
 -- workers call, in a subtransaction that is always rolled back; so there is no second
 -- account of the gates that could differ from the first.
 
--- At most that many people share a subtransaction: as long as it lasts, a claim that
--- charges one of them waits.
-CREATE FUNCTION notif_private.preview_chunk() RETURNS integer
-	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	RETURN 500;
-END
-$$;
-COMMENT ON FUNCTION notif_private.preview_chunk() IS 'How many people a dry run passes through the gates at once.';
-
 -- What has become of an event's deliveries in this transaction, as
 -- [{"verdict": ..., "channel": ..., "reason": ..., "recipient": id, "next_at": ...}].
 CREATE FUNCTION notif_private.preview_event(p_event uuid, p_tier text, p_people bigint[]) RETURNS jsonb
@@ -69,6 +59,9 @@ CREATE FUNCTION notif.preview(
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
+	-- So many people share a subtransaction: as long as it lasts, a claim that charges
+	-- one of them waits.
+	chunk	constant integer := 500;
 	ev		record;
 	looked	bigint[];
 	found	jsonb := '[]';
@@ -97,7 +90,7 @@ BEGIN
 							 ORDER BY hashint8extended(a.id, e.type_id), a.id LIMIT preview.sample_size) p) AS looked
 				  INTO ev FROM notif_private.event e WHERE e.id = event;
 			END IF;
-			looked := ev.looked[nth * notif_private.preview_chunk() + 1 : (nth + 1) * notif_private.preview_chunk()];
+			looked := ev.looked[nth * chunk + 1 : (nth + 1) * chunk];
 			IF cardinality(looked) > 0 THEN
 				found := found || notif_private.preview_event(event, ev.tier, looked);
 			END IF;
@@ -105,7 +98,7 @@ BEGIN
 		EXCEPTION WHEN SQLSTATE 'NT000' THEN
 			NULL;		-- undone
 		END;
-		EXIT WHEN coalesce(cardinality(ev.looked), 0) <= (nth + 1) * notif_private.preview_chunk();
+		EXIT WHEN coalesce(cardinality(ev.looked), 0) <= (nth + 1) * chunk;
 	END LOOP;
 	RETURN QUERY VALUES ('audience', NULL::text, NULL::text, ev.audience::bigint, NULL::bigint, NULL::timestamptz, NULL::text[]),
 						('looked at', NULL, NULL, coalesce(cardinality(ev.looked), 0)::bigint, NULL, NULL, NULL);

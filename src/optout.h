@@ -39,9 +39,9 @@ notif_hold_key(NotifHoldKind kind, int64 id)
 extern int64 notif_hold_event(const pg_uuid_t *event);
 
 /*
- * Notes a recipient, or notif_hold_key(), when the current transaction commits; PREPARE TRANSACTION
- * forgets it, and COMMIT PREPARED calls notif_optout_everybody().  Raises when
- * out of memory.  No-op when not preloaded.
+ * Notes a recipient, or notif_hold_key(), when the current transaction commits;
+ * PREPARE TRANSACTION forgets it, and COMMIT PREPARED calls notif_optout_everybody().
+ * Raises when out of memory.  No-op when not preloaded.
  */
 extern void notif_optout_at_commit(int64 key);
 

@@ -130,6 +130,20 @@ parse_data(FunctionCallInfo fcinfo, int n)
 	return data;
 }
 
+/* From (ref, locale, attributes, event, type), the first of them at n; attributes apart. */
+static void
+vars_from(FunctionCallInfo fcinfo, int n, NotifVars *vars)
+{
+	vars->recipient_ref = PG_ARGISNULL(n) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(n));
+	vars->recipient_locale = PG_ARGISNULL(n + 1) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(n + 1));
+	if (!PG_ARGISNULL(n + 3))
+	{
+		vars->event_id = DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(n + 3)));
+		vars->event_time_s = notif_uuid_unix_ms(PG_GETARG_UUID_P(n + 3)) / 1000;
+	}
+	vars->type_name = PG_ARGISNULL(n + 4) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(n + 4));
+}
+
 Datum
 notif_render_text(PG_FUNCTION_ARGS)
 {
@@ -146,14 +160,7 @@ notif_render_text(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	template = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	vars.recipient_ref = PG_ARGISNULL(2) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	vars.recipient_locale = PG_ARGISNULL(3) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(3));
-	if (!PG_ARGISNULL(5))
-	{
-		vars.event_id = DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(5)));
-		vars.event_time_s = notif_uuid_unix_ms(PG_GETARG_UUID_P(5)) / 1000;
-	}
-	vars.type_name = PG_ARGISNULL(6) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(6));
+	vars_from(fcinfo, 2, &vars);
 	data = parse_data(fcinfo, 1);
 	attributes = parse_data(fcinfo, 4);
 	vars.data = data;
@@ -208,11 +215,7 @@ notif_message_fits(PG_FUNCTION_ARGS)
 	title = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	body = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	push = jsonb_text(PG_GETARG_JSONB_P(3));
-	vars.recipient_ref = PG_ARGISNULL(5) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(5));
-	vars.recipient_locale = PG_ARGISNULL(6) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(6));
-	vars.event_id = DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(8)));
-	vars.event_time_s = notif_uuid_unix_ms(PG_GETARG_UUID_P(8)) / 1000;
-	vars.type_name = PG_ARGISNULL(9) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(9));
+	vars_from(fcinfo, 5, &vars);
 	attributes = parse_data(fcinfo, 7);
 	data = parse_data(fcinfo, 4);
 	vars.data = data;

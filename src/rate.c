@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "core/ratelimit.h"
+#include "core/varint.h"
 #include "ids.h"
 
 PG_FUNCTION_INFO_V1(notif_rate_charge);
@@ -114,30 +115,6 @@ typedef struct RateRun
 	uint64		retry_ms;
 } RateRun;
 
-typedef struct RateCursor
-{
-	const uint8 *at;
-	const uint8 *end;
-	bool		bad;
-} RateCursor;
-
-static uint64
-rate_get(RateCursor *cursor)
-{
-	uint64		value = 0;
-
-	for (int shift = 0; shift < 64 && cursor->at < cursor->end; shift += 7)
-	{
-		uint8		byte = *cursor->at++;
-
-		value |= (uint64) (byte & 0x7F) << shift;
-		if (byte < 0x80)
-			return value;
-	}
-	cursor->bad = true;
-	return 0;
-}
-
 static uint8 *
 rate_put(uint8 *at, uint64 value)
 {
@@ -150,39 +127,39 @@ rate_put(uint8 *at, uint64 value)
 	return at;
 }
 
-static RateCursor
+static NotifVarintReader
 rate_cursor(bytea *row)
 {
-	RateCursor	cursor = {.at = (uint8 *) VARDATA_ANY(row)};
+	NotifVarintReader	cursor = {.at = (uint8 *) VARDATA_ANY(row)};
 
 	cursor.end = cursor.at + VARSIZE_ANY_EXHDR(row);
 	return cursor;
 }
 
 static RateRun
-rate_get_run(RateCursor *cursor)
+rate_get_run(NotifVarintReader *cursor)
 {
 	RateRun		run;
 
-	run.n = rate_get(cursor);
-	run.mask = rate_get(cursor);
-	run.place = rate_get(cursor);
-	run.retry_ms = rate_get(cursor);
+	run.n = notif_varint_read(cursor);
+	run.mask = notif_varint_read(cursor);
+	run.place = notif_varint_read(cursor);
+	run.retry_ms = notif_varint_read(cursor);
 	return run;
 }
 
 /* What is behind the answer; nothing for no row, or one that cannot be read. */
-static RateCursor
+static NotifVarintReader
 rate_state(bytea *row)
 {
-	RateCursor	none = {0};
-	RateCursor	cursor;
+	NotifVarintReader	none = {0};
+	NotifVarintReader	cursor;
 	uint64		runs;
 
 	if (row == NULL)
 		return none;
 	cursor = rate_cursor(row);
-	runs = rate_get(&cursor);
+	runs = notif_varint_read(&cursor);
 	while (runs-- > 0 && !cursor.bad)
 		(void) rate_get_run(&cursor);
 	return cursor.bad ? none : cursor;
@@ -190,7 +167,7 @@ rate_state(bytea *row)
 
 /* An answer was written by this statement, or something is very wrong. */
 static void
-rate_check_answer(const RateCursor *cursor)
+rate_check_answer(const NotifVarintReader *cursor)
 {
 	if (cursor->bad)
 		ereport(ERROR,
@@ -227,7 +204,7 @@ rate_check(NotifStatus status)
 static bytea *
 rate_charge(bytea *row, const RateLimits *limits, int64 now_ms, const uint64 *asked, int n)
 {
-	RateCursor	old = rate_state(row);
+	NotifVarintReader	old = rate_state(row);
 	uint8		state[NOTIF_RATE_STATE_MAX];
 	size_t		len = 0;
 	uint64	   *masks = palloc(sizeof(uint64) * (size_t) (n + 1));
@@ -287,8 +264,8 @@ Datum
 notif_rate_recharge(PG_FUNCTION_ARGS)
 {
 	RateLimits	limits;
-	RateCursor	asked = rate_cursor(PG_GETARG_BYTEA_PP(3));
-	uint64		runs = rate_get(&asked);
+	NotifVarintReader	asked = rate_cursor(PG_GETARG_BYTEA_PP(3));
+	uint64		runs = notif_varint_read(&asked);
 	uint64	   *masks = NULL;
 	int			n = 0;
 
@@ -315,13 +292,13 @@ rate_answers(Datum *values, const bool *nulls, int n_rows, int64 *out)
 
 	for (int i = 0; i < n_rows; i++)
 	{
-		RateCursor	cursor;
+		NotifVarintReader	cursor;
 		uint64		runs;
 
 		if (nulls[i])
 			continue;
 		cursor = rate_cursor(DatumGetByteaPP(values[i]));
-		runs = rate_get(&cursor);
+		runs = notif_varint_read(&cursor);
 		while (runs-- > 0)
 		{
 			RateRun		run = rate_get_run(&cursor);
@@ -364,7 +341,7 @@ Datum
 notif_rate_look(PG_FUNCTION_ARGS)
 {
 	RateLimits	limits;
-	RateCursor	state = rate_state(PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0));
+	NotifVarintReader	state = rate_state(PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0));
 	uint32		left[NOTIF_RATE_LAYERS_MAX];
 	int64		next[NOTIF_RATE_LAYERS_MAX];
 	Datum		pairs[2 * NOTIF_RATE_LAYERS_MAX];
@@ -388,7 +365,7 @@ Datum
 notif_rate_take(PG_FUNCTION_ARGS)
 {
 	RateLimits	limits;
-	RateCursor	old = rate_state(PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0));
+	NotifVarintReader	old = rate_state(PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0));
 	uint8		state[NOTIF_RATE_STATE_MAX];
 	size_t		len = 0;
 	int			granted;
@@ -412,7 +389,7 @@ Datum
 notif_rate_give(PG_FUNCTION_ARGS)
 {
 	RateLimits	limits;
-	RateCursor	old = rate_state(PG_GETARG_BYTEA_PP(0));
+	NotifVarintReader	old = rate_state(PG_GETARG_BYTEA_PP(0));
 	uint8		state[NOTIF_RATE_STATE_MAX];
 	size_t		len = 0;
 

@@ -12,6 +12,8 @@
  */
 #include "ratelimit.h"
 
+#include "varint.h"
+
 #include <stdbool.h>
 #include <string.h>
 
@@ -40,38 +42,11 @@ typedef struct RateLog
 	RateMark	marks[RATE_MARKS_MAX];
 } RateLog;
 
-typedef struct RateReader
-{
-	const uint8_t *at;
-	const uint8_t *end;
-	bool		bad;
-} RateReader;
-
-static uint64_t
-rate_read(RateReader *reader)
-{
-	uint64_t	value = 0;
-
-	for (int shift = 0; shift < 63; shift += 7)
-	{
-		uint8_t		byte;
-
-		if (reader->at == reader->end)
-			break;
-		byte = *reader->at++;
-		value |= (uint64_t) (byte & 0x7F) << shift;
-		if (byte < 0x80)
-			return value;
-	}
-	reader->bad = true;
-	return 0;
-}
-
 /* One layer's marks; reader->bad if they are none. */
 static void
-rate_read_marks(RateReader *reader, RateLog *log)
+rate_read_marks(NotifVarintReader *reader, RateLog *log)
 {
-	uint64_t	n = rate_read(reader);
+	uint64_t	n = notif_varint_read(reader);
 	int64_t		time = 0;
 
 	log->n_marks = 0;
@@ -79,8 +54,8 @@ rate_read_marks(RateReader *reader, RateLog *log)
 		reader->bad = true;
 	for (uint64_t i = 0; i < n && !reader->bad; i++)
 	{
-		uint64_t	delta = rate_read(reader);
-		uint64_t	count = rate_read(reader);
+		uint64_t	delta = notif_varint_read(reader);
+		uint64_t	count = notif_varint_read(reader);
 
 		if (delta > (uint64_t) (RATE_TIME_MAX - time) || count == 0 || count > INT32_MAX)
 		{
@@ -102,7 +77,7 @@ static void
 rate_read_state(const uint8_t *state, size_t len, const NotifRateLayer *layers, int n_layers,
 				RateLog *logs)
 {
-	RateReader	reader = {0};
+	NotifVarintReader	reader = {0};
 	RateLog		gone;			/* of a layer that is not configured */
 	int			n_logs;
 
@@ -118,7 +93,7 @@ rate_read_state(const uint8_t *state, size_t len, const NotifRateLayer *layers, 
 	reader.end = state + len;
 	for (int i = 0; i < n_logs && !reader.bad; i++)
 	{
-		uint64_t	id = rate_read(&reader);
+		uint64_t	id = notif_varint_read(&reader);
 		RateLog    *log = &gone;
 
 		if (id > UINT32_MAX)

@@ -14,6 +14,9 @@ def names(folder, ext):
             continue
         if os.path.dirname(f) == folder and f.endswith(ext):
             found.add(os.path.basename(f)[:-len(ext)])
+        elif os.path.dirname(f) == "test/sql/include" and f.endswith(".sql"):
+            if not any("/sql/include/" + os.path.basename(f) in read(t) for t in tree if re.fullmatch(r"test/sql/\w+\.sql", t)):
+                problems.append(f"{f}: no test includes it")
         elif folder not in ("test/fuzz", "test/t", "test/unit"):
             problems.append(f"{f}: no suite looks there")
     return found
