@@ -39,20 +39,34 @@ CREATE TABLE notif_private.category (
 
 CREATE TABLE notif_private.type (
 	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	name		text NOT NULL UNIQUE CHECK (name OPERATOR(pg_catalog.~) '^[A-Za-z0-9_.:-]{1,100}$'),
-	category	text NOT NULL REFERENCES notif_private.category,
 	tier		smallint NOT NULL CHECK (tier BETWEEN 0 AND 2),
+	-- one after the other for each endpoint, also behind one that waits for a retry
+	ordered		boolean NOT NULL,
+	enabled		boolean NOT NULL DEFAULT true,
+	limits		bigint NOT NULL DEFAULT 0,	-- bits of the rate limits that apply: compile_limits()
+	batches		boolean NOT NULL DEFAULT false,		-- it has a row in type_digest
+	-- What its category says, kept equal by triggers: fanout, claim and record look at
+	-- one row for each attempt, not at two.  Columns of a fixed width come first, since
+	-- what stands behind a varying one takes longer to reach.
+	category_number integer NOT NULL,
+	default_enabled boolean NOT NULL,
+	mandatory	boolean NOT NULL,
+	bypasses_quiet boolean NOT NULL,	-- quiet_hours = 'bypass'
+	needs		integer NOT NULL,
+	max_attempts integer NOT NULL,
+	retry_base	interval NOT NULL,
+	retry_cap	interval NOT NULL,
+	retention	text NOT NULL,
+	on_unknown	text NOT NULL,
+	category	text NOT NULL REFERENCES notif_private.category,
+	digest_type	integer,
+	name		text NOT NULL UNIQUE CHECK (name OPERATOR(pg_catalog.~) '^[A-Za-z0-9_.:-]{1,100}$'),
 	channels	text[] NOT NULL,
 	title		text NOT NULL,
 	body		text NOT NULL,
 	push		jsonb NOT NULL,
 	ttl			interval NOT NULL,
-	-- one after the other for each endpoint, also behind one that waits for a retry
-	ordered		boolean NOT NULL,
-	enabled		boolean NOT NULL DEFAULT true,
 	dedup_window interval,		-- NULL: the same may come again at once
-	limits		bigint NOT NULL DEFAULT 0,	-- bits of the rate limits that apply: compile_limits()
-	batches		boolean NOT NULL DEFAULT false,		-- it has a row in type_digest
 	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	-- a condition that is asked before each claim, with the rights of a role
 	send_if		text,
@@ -60,6 +74,36 @@ CREATE TABLE notif_private.type (
 	CHECK ((send_if IS NULL) OPERATOR(pg_catalog.=) (send_if_by IS NULL))
 );
 CREATE INDEX type_conditional ON notif_private.type (id) WHERE send_if IS NOT NULL;
+
+-- A type that is written takes what its category says.  The lock: a category that is
+-- being redefined is waited for, and one that is redefined later sees the type.
+CREATE FUNCTION notif_private.type_takes_category() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	SELECT c.number, c.default_enabled, c.mandatory, c.quiet_hours = 'bypass', c.needs, c.max_attempts,
+		   c.retry_base, c.retry_cap, c.retention, c.on_unknown, c.digest_type
+	  INTO NEW.category_number, NEW.default_enabled, NEW.mandatory, NEW.bypasses_quiet, NEW.needs, NEW.max_attempts,
+		   NEW.retry_base, NEW.retry_cap, NEW.retention, NEW.on_unknown, NEW.digest_type
+	  FROM notif_private.category c WHERE c.name = NEW.category FOR SHARE;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION notif_private.type_takes_category() IS
+	'Trigger: copies into a type what its category says.';
+CREATE TRIGGER type_takes_category BEFORE INSERT OR UPDATE OF category ON notif_private.type
+	FOR EACH ROW EXECUTE FUNCTION notif_private.type_takes_category();
+
+CREATE FUNCTION notif_private.category_tells_types() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	UPDATE notif_private.type t SET category = t.category WHERE t.category = NEW.name;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION notif_private.category_tells_types() IS
+	'Trigger: has the types of a category take anew what it says.';
+CREATE TRIGGER category_tells_types AFTER UPDATE ON notif_private.category
+	FOR EACH ROW EXECUTE FUNCTION notif_private.category_tells_types();
 
 CREATE TABLE notif_private.provider (
 	id			integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

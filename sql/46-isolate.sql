@@ -31,7 +31,7 @@ COMMENT ON FUNCTION notif_private.raise_again(text, text) IS 'Raises an error th
 CREATE FUNCTION notif_private.retention_of(p_type integer) RETURNS text
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN (SELECT c.retention FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category WHERE t.id = p_type);
+	RETURN (SELECT t.retention FROM notif_private.type t WHERE t.id = p_type);
 END
 $$;
 COMMENT ON FUNCTION notif_private.retention_of(integer) IS 'How long outcomes of a type are kept: standard or long.';

@@ -63,9 +63,9 @@ BEGIN
 			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
-				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, t.ordered, c.retention, c.number,
-				   c.default_enabled, c.mandatory, t.batches, c.digest_type, c.needs
-			  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
+				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, t.ordered, t.retention, t.category_number AS number,
+				   t.default_enabled, t.mandatory, t.batches, t.digest_type, t.needs
+			  FROM notif_private.type t
 			 WHERE t.id = ev.type_id OFFSET 0) ty
 		 CROSS JOIN LATERAL unnest(CASE WHEN ev.zones IS NULL THEN coalesce(p_recipients, ev.recipients)
 										ELSE notif_private.people_in_zones(coalesce(p_recipients, ev.recipients), ev.zones, ev.zones_as_of)

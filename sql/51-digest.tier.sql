@@ -35,7 +35,7 @@ BEGIN
 		SELECT e.type_id, e.source, e.thread, e.expires_at FROM notif_private.event e
 		 WHERE e.id = i.event AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 	 CROSS JOIN LATERAL (
-		SELECT t.name, t.category, c.digest_type, c.retention FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
+		SELECT t.name, t.category, t.digest_type, t.retention FROM notif_private.type t
 		 WHERE t.id = ev.type_id OFFSET 0) ty
 	  LEFT JOIN LATERAL (
 		SELECT d.key FROM notif_private.type_digest d WHERE d.type_id = ev.type_id OFFSET 0) td ON true
@@ -198,8 +198,8 @@ BEGIN
 	  FROM unnest(p_digests) WITH ORDINALITY h(id, nth)
 	 CROSS JOIN LATERAL (SELECT o.* FROM notif_private.digest o WHERE o.id = h.id OFFSET 0) d
 	 CROSS JOIN LATERAL (
-		SELECT c.number, c.mandatory, c.default_enabled, c.digest_type, w.wait, w.max_delay
-		  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
+		SELECT t.category_number AS number, t.mandatory, t.default_enabled, t.digest_type, w.wait, w.max_delay
+		  FROM notif_private.type t
 		  LEFT JOIN notif_private.type_digest w ON w.type_id = t.id
 		 WHERE t.id = d.type_id OFFSET 0) ty
 	  LEFT JOIN LATERAL (

@@ -472,8 +472,8 @@ CREATE FUNCTION notif_private.event_outcome_@TIER@(p_turn bigint, p_event uuid, 
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, state, terminal, reason, event, type_id, tries, at)
-	SELECT p_event, 0, c.retention, @TIERNO@, p_state, true, p_reason, p_event, p_type, 0, notif.now()
-	  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category WHERE t.id = p_type;
+	SELECT p_event, 0, t.retention, @TIERNO@, p_state, true, p_reason, p_event, p_type, 0, notif.now()
+	  FROM notif_private.type t WHERE t.id = p_type;
 	INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
 	VALUES (p_turn % 4, 0, 'expanded', 1), (p_turn % 4, 0, p_state::text::notif_private.tally_state, 1);
 END

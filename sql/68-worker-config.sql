@@ -5,12 +5,12 @@ CREATE FUNCTION notif_private.worker_type(p_type integer, OUT name text, OUT tit
 										  OUT digest_push text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	SELECT t.name, t.title, t.body, t.push::text, c.on_unknown = 'hold', t.ordered,
+	SELECT t.name, t.title, t.body, t.push::text, t.on_unknown = 'hold', t.ordered,
 		   CASE WHEN d.type_id IS NOT NULL THEN d.title WHEN x.of_category THEN t.title END,
 		   CASE WHEN d.type_id IS NOT NULL THEN d.body WHEN x.of_category THEN t.body END,
 		   CASE WHEN d.type_id IS NOT NULL OR x.of_category THEN notif_private.digest_push(coalesce(d.push, t.push))::text END
 	  INTO name, title, body, push, hold, ordered, digest_title, digest_body, digest_push
-	  FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
+	  FROM notif_private.type t
 	  LEFT JOIN notif_private.type_digest d ON d.type_id = t.id
 	 CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM notif_private.category o WHERE o.digest_type = t.id) AS of_category) x
 	 WHERE t.id = p_type;

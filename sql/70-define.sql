@@ -220,7 +220,8 @@ BEGIN
 	tier_no := notif_private.tier_number(define_type.tier);
 	PERFORM notif_private.lock_limits();
 	-- the row stays while we refer to it
-	PERFORM FROM notif_private.category c WHERE c.name = define_type.category FOR KEY SHARE;
+	-- before the type: a category that is redefined writes its types
+	PERFORM FROM notif_private.category c WHERE c.name = define_type.category FOR SHARE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = '42704',
 			MESSAGE = format('category %s does not exist', coalesce(quote_literal(define_type.category), 'NULL')),

@@ -180,3 +180,24 @@ SELECT try(c) FROM (VALUES
 	('SELECT notif.define_rate_limit(''x'', 1, ''1 h'', ''panic'')')) v(c);
 SELECT notif.drop_rate_limit('daily');
 SELECT try('SELECT notif.drop_rate_limit(''daily'')');
+
+-- a type's row holds what its category says, for those that look at it by the million
+CREATE VIEW differs AS
+SELECT t.name AS type FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
+ WHERE (t.category_number, t.default_enabled, t.mandatory, t.bypasses_quiet, t.needs, t.max_attempts, t.retry_base,
+		t.retry_cap, t.retention, t.on_unknown, t.digest_type)
+	   IS DISTINCT FROM (c.number, c.default_enabled, c.mandatory, c.quiet_hours = 'bypass', c.needs, c.max_attempts, c.retry_base,
+						 c.retry_cap, c.retention, c.on_unknown, c.digest_type);
+SELECT notif.define_category('changing');
+SELECT notif.define_type('changes', 'changing', title => 'Changed');
+SELECT notif.define_type('summary', 'changing', title => '{count}');
+SELECT notif.define_category('changing', on_unknown => 'hold', max_attempts => 3, retry_base => '2 s', retry_cap => '3 s', retention => 'long',
+							 default_enabled => false, quiet_hours => 'bypass', requires_consent => '{push}');
+SELECT notif.define_frequencies('changing', 'summary');
+SELECT t.on_unknown, t.max_attempts, t.retry_base, t.retry_cap, t.retention, t.default_enabled, t.bypasses_quiet, t.needs, t.digest_type = d.id AS digest
+FROM notif_private.type t, notif_private.type d WHERE t.name = 'changes' AND d.name = 'summary';
+SELECT * FROM differs;
+-- and that of another one once it is moved there
+SELECT notif.define_type('changes', 'transactional', title => 'Changed');
+SELECT c.name FROM notif_private.type t JOIN notif_private.category c ON c.number = t.category_number WHERE t.name = 'changes';
+SELECT * FROM differs;
