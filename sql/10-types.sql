@@ -45,3 +45,19 @@ CREATE TYPE notif_private.attempt AS (
 	due			timestamptz,	-- not to be sent before; NULL: at once; -infinity: it was parked, see 59-parking
 	conditional	boolean			-- its event has a condition, see 59-conditions; NULL: it has none
 );
+
+-- Why the gates do not let an attempt of a batch fly.
+CREATE TYPE notif_private.stop AS (
+	nth			integer,		-- its place in the batch
+	verdict		text,			-- an outcome's state
+	reason		text,
+	next_at		timestamptz,	-- deferred: until when
+	lane		integer,		-- deferred: where it waits
+	place		integer			-- of the rate limit that stops it; NULL: another gate does
+);
+
+-- How many of a batch the gates stopped.
+CREATE TYPE notif_private.stopped AS (
+	ended		bigint,
+	refiled		bigint			-- put off: they wait in the schedule
+);

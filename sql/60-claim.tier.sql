@@ -102,6 +102,75 @@ $$;
 COMMENT ON FUNCTION notif_private.set_back_@TIER@(integer, timestamptz) IS
 	'Brings a lane''s horizon of the schedule back to now after the clock was set back; returns it.';
 
+-- What the gates stopped: its outcome, its place in the schedule if it is put off, and
+-- whom it holds up.  Not part of the gates' own statement, which as a rule stops nobody
+-- and is shorter to start without it.
+CREATE FUNCTION notif_private.put_away_@TIER@(p_turn bigint, p_lane integer, p_batch notif_private.attempt[],
+											  p_stops notif_private.stop[], p_horizon timestamptz, p_now timestamptz)
+	RETURNS notif_private.stopped
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET jit = off AS $$
+DECLARE
+	v_inc	constant smallint := notif_private.current_incarnation();
+	done	notif_private.stopped;
+BEGIN
+	WITH away AS MATERIALIZED (
+		SELECT s.verdict, s.reason, s.next_at, s.lane, s.place, ty.retention, ty.ordered, (x.a).*
+		  FROM unnest(p_stops) s
+		 CROSS JOIN LATERAL (SELECT p_batch[s.nth] AS a OFFSET 0) x
+		  LEFT JOIN LATERAL (SELECT t.retention, t.ordered FROM notif_private.type t WHERE t.id = (x.a).type_id OFFSET 0) ty ON true
+	),
+	logged AS (
+		INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, lane, state, terminal, reason, event, type_id,
+										   recipient, endpoint, tries, ord, expires_at, next_at, at)
+		SELECT a.delivery, a.attempt, a.retention, @TIERNO@, p_lane, a.verdict::notif.outcome_state,
+			   a.verdict <> 'deferred', a.reason, a.event, a.type_id, a.recipient, a.endpoint, a.tries, a.ord, a.expires_at,
+			   CASE WHEN a.verdict = 'deferred' THEN a.next_at END, p_now
+		  FROM away a
+		RETURNING outcome.state
+	),
+	again AS (
+		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
+												   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign, conditional)
+		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', a.next_at), v_inc, a.lane, a.next_at, a.delivery,
+			   hashint8(a.recipient) & 63,
+			   -- tries stays: a deferral is not an attempt
+			   a.attempt + 1, a.tries, a.type_id, a.ord, a.recipient, a.endpoint, a.event, a.expires_at, a.charged,
+			   a.collapse, a.subject, a.campaign, a.conditional
+		  FROM away a WHERE a.verdict = 'deferred'
+		RETURNING 1
+	),
+	blocking AS (
+		-- behind what a limit defers only that waits which it applies to
+		INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, limited, lane, until, ord, limits)
+		SELECT a.endpoint, a.place IS NOT NULL, p_lane, max(a.next_at), max(a.ord), bit_or(1::bigint << a.place)
+		  FROM away a
+		 -- what has a time of its own, or waits in a lane of its own, holds nothing up
+		 WHERE a.verdict = 'deferred' AND a.ordered AND a.lane = p_lane AND a.reason <> 'scheduled'
+		 GROUP BY a.endpoint, a.place IS NOT NULL ORDER BY 1, 2
+		ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
+		   SET (lane, until, ord, limits) = (SELECT b.lane, b.until, b.ord, b.limits FROM notif_private.still_blocked(
+				k.lane, k.until, k.ord, k.limits, excluded.lane, excluded.until, excluded.ord, excluded.limits, p_horizon) b)
+	),
+	told AS (
+		INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
+		SELECT p_turn % 4, p_lane, l.state::text::notif_private.tally_state, count(*)
+		  FROM logged l WHERE l.state <> 'deferred' GROUP BY l.state
+	)
+	SELECT (SELECT count(*) FROM logged l WHERE l.state <> 'deferred'), (SELECT count(*) FROM again) INTO done;
+	IF EXISTS (SELECT FROM unnest(p_stops) s WHERE s.verdict = 'merged') THEN
+		-- the reason names the limit: 'rate_limited:name'
+		PERFORM notif_private.fold_over_limit(@TIERNO@::smallint, array_agg(p_batch[s.nth] ORDER BY s.nth),
+											  array_agg(substr(s.reason, strpos(s.reason, ':') + 1) ORDER BY s.nth), p_now)
+		   FROM unnest(p_stops) s WHERE s.verdict = 'merged';
+	END IF;
+	RETURN done;
+END
+$$;
+COMMENT ON FUNCTION notif_private.put_away_@TIER@(bigint, integer, notif_private.attempt[], notif_private.stop[], timestamptz, timestamptz) IS
+	'Writes the outcomes and deferrals of those attempts of a batch that a gate stopped, and their tally except that of open ones; folds into digests what a limit says. Returns how many ended and how many were filed again.';
+
 -- The gates and the flight, for a batch already read.
 CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worker bigint, p_flight bigint,
 										  p_batch notif_private.attempt[], p_horizon timestamptz)
@@ -113,7 +182,6 @@ CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worke
 	SET enable_material = off SET jit = off AS $$
 DECLARE
 	v_now		constant timestamptz := notif.now();
-	v_inc		constant smallint := notif_private.current_incarnation();
 	v_limits	bigint[];		-- per recipient, and so on: limits_of_lane()
 	v_names		text[];
 	v_here		bigint;
@@ -166,8 +234,8 @@ BEGIN
 	v_listed := notif_private.suppressed_lately(p_batch);
 	RETURN QUERY
 	WITH batch AS MATERIALIZED (
-		SELECT b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
-			   b.collapse, b.subject, b.campaign, b.conditional, ep.address, rc.ref, rc.locale, rc.attributes, ty.retention, ty.ordered,
+		SELECT b.nth::integer AS nth, b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
+			   b.collapse, b.subject, b.campaign, b.conditional, ep.address, rc.ref, rc.locale, rc.attributes,
 			   -- In quiet hours what bypasses them does not wait behind what they put off.
 			   CASE WHEN b.attempt >= 32000 THEN NULL
 					WHEN pk.park IS NOT NULL THEN pk.due
@@ -201,7 +269,6 @@ BEGIN
 						 AND (q.until + q.jitter >= b.expires_at OR b.attempt >= 32000) THEN 'expired:' || q.why
 			   END AS halt, v_newer[b.nth] AS newer, v_asked.says[b.nth] AS says,
 			   -- charged once per delivery: later attempts pass free
-			   b.charged,
 			   CASE WHEN v_here IS NULL OR b.charged THEN 0
 					WHEN b.campaign IS NULL OR v_campaigns IS NULL THEN ty.limits & v_here
 					ELSE ty.limits & (v_here | (SELECT coalesce(bit_or(c.bits), 0) FROM unnest(v_campaigns, v_of_campaigns) c(id, bits)
@@ -213,9 +280,9 @@ BEGIN
 		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c WHERE c.event = b.event OFFSET 0) cn ON true
 		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c
 							  WHERE v_keys AND c.event = notif_private.schedule_key(b.event) OFFSET 0) ck ON true
-		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, t.limits, c.retention, c.number, c.default_enabled,
-									c.mandatory, c.name AS category, c.quiet_hours = 'bypass' AS bypass, c.needs
-							   FROM notif_private.type t JOIN notif_private.category c ON c.name = t.category
+		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, t.limits, t.category_number AS number, t.default_enabled,
+									t.mandatory, t.category, t.bypasses_quiet AS bypass, t.needs
+							   FROM notif_private.type t
 							  WHERE t.id = b.type_id OFFSET 0) ty ON true
 		  LEFT JOIN LATERAL (
 			SELECT v_parks[k.n] AS park, greatest(v_now, v_since[k.n] + interval '1 microsecond') AS due,
@@ -260,41 +327,49 @@ BEGIN
 	),
 	-- Collapse: what a newer one replaces, unless a gate stops that one here.
 	-- Conditions: asked only of what nothing else stops or puts off.
+	-- From here on rows are narrow, since they are sorted and scanned several times;
+	-- all that is known of an attempt stays in batch, at its place.  No verdict: it passes.
 	settled AS MATERIALIZED (
-		SELECT b.*, b.says = 'check' AND c.halted IS NULL AND b.wait IS NULL AS asks,
-			   CASE WHEN b.says <> 'check' AND c.halted IS NULL AND b.wait IS NULL THEN b.says ELSE c.halted END AS stop
+		SELECT b.nth, b.mask, b.recipient, b.ord, b.delivery, b.expires_at, b.attempt,
+			   CASE WHEN c.halted IS NULL AND b.wait IS NULL AND b.says <> 'check' THEN split_part(b.says, ':', 1)
+					WHEN c.halted IS NOT NULL THEN split_part(c.halted, ':', 1)
+					WHEN b.wait IS NOT NULL OR b.says = 'check' THEN 'deferred' END AS verdict,
+			   CASE WHEN c.halted IS NULL AND b.wait IS NULL AND b.says <> 'check' THEN substr(b.says, strpos(b.says, ':') + 1)
+					WHEN c.halted IS NOT NULL THEN substr(c.halted, strpos(c.halted, ':') + 1)
+					WHEN b.wait IS NOT NULL THEN b.why
+					WHEN b.says = 'check' THEN 'condition' END AS reason,
+			   CASE WHEN b.wait IS NOT NULL THEN b.wait WHEN b.says = 'check' THEN v_asked.due END AS next_at,
+			   -- a deferral out of this lane: for its condition, or parked
+			   CASE WHEN b.wait IS NULL THEN CASE WHEN b.says = 'check' THEN - v_asked.park END ELSE - b.park END AS lane
 		  FROM batch b
 		 CROSS JOIN LATERAL (
 			SELECT CASE WHEN b.halt IS NULL AND b.newer IS NOT NULL
 							 AND NOT EXISTS (SELECT FROM batch n WHERE n.delivery = b.newer AND n.halt IS NOT NULL)
 						THEN 'superseded:collapse' ELSE b.halt END AS halted OFFSET 0) c
 	),
-	-- Ranks only for those that a limit applies to: person by person, each one's in order.
+	-- Those that a limit applies to, ranked person by person, each one's in order.
 	asked AS MATERIALIZED (
-		SELECT b.*, row_number() OVER (ORDER BY b.recipient, b.ord, b.delivery) AS k
-		  FROM settled b WHERE b.mask <> 0 AND b.stop IS NULL AND b.wait IS NULL AND b.asks IS NOT TRUE
-		UNION ALL
-		SELECT b.*, NULL
-		  FROM settled b WHERE (b.mask <> 0 AND b.stop IS NULL AND b.wait IS NULL AND b.asks IS NOT TRUE) IS NOT TRUE
+		SELECT s.nth, s.mask, s.recipient, s.expires_at, s.attempt,
+			   row_number() OVER (ORDER BY s.recipient, s.ord, s.delivery) AS k
+		  FROM settled s WHERE s.mask <> 0 AND s.verdict IS NULL
 	),
 	-- Limits that all recipients share come first, since they charge nobody yet.
 	shared AS MATERIALIZED (
-		SELECT CASE WHEN v_shared <> 0 THEN notif_private.shared_ask(@TIERNO@::smallint,
-				(SELECT array_agg(a.mask & v_shared ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL),
-				(SELECT array_agg(a.recipient ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL),
-				(SELECT array_agg(a.expires_at ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL),
-				(SELECT array_agg(a.attempt ORDER BY a.k) FROM asked a WHERE a.k IS NOT NULL), v_now) END AS verdicts
+		SELECT CASE WHEN v_shared <> 0 THEN (
+			SELECT notif_private.shared_ask(@TIERNO@::smallint, array_agg(a.mask & v_shared), array_agg(a.recipient),
+											array_agg(a.expires_at), array_agg(a.attempt), v_now)
+			  FROM (SELECT a.mask, a.recipient, a.expires_at, a.attempt FROM asked a ORDER BY a.k) a) END AS verdicts
 	),
 	wanted AS MATERIALIZED (
-		SELECT array_agg(CASE WHEN s.verdicts[a.k] <> 0 THEN 0 ELSE a.mask & ~v_shared END ORDER BY a.k) AS masks
-		  FROM asked a CROSS JOIN shared s WHERE a.k IS NOT NULL
+		SELECT array_agg(CASE WHEN s.verdicts[a.k] <> 0 THEN 0 ELSE a.mask & ~v_shared END) AS masks
+		  FROM (SELECT a.k, a.mask FROM asked a ORDER BY a.k) a CROSS JOIN shared s
 	),
 	-- In recipient order, so that two claims never deadlock; creates missing rows.
 	charged AS (
 		INSERT INTO notif_private.rate (recipient_id, critical, state)
 		SELECT a.recipient, @TIERNO@ = 0,
 			   notif_private.rate_charge(NULL, v_limits, v_now, (SELECT w.masks FROM wanted w), min(a.k)::integer, count(*)::integer)
-		  FROM asked a WHERE a.k IS NOT NULL AND cardinality(v_limits) > 0 GROUP BY a.recipient ORDER BY a.recipient
+		  FROM asked a WHERE cardinality(v_limits) > 0 GROUP BY a.recipient ORDER BY a.recipient
 		ON CONFLICT (recipient_id, critical) DO UPDATE
 		   SET state = notif_private.rate_recharge(rate.state, v_limits, v_now, excluded.state)
 		RETURNING recipient_id, state
@@ -303,69 +378,46 @@ BEGIN
 	granted AS MATERIALIZED (
 		SELECT notif_private.rate_verdicts(array_agg(c.state ORDER BY c.recipient_id)) AS verdicts FROM charged c
 	),
-	judged AS MATERIALIZED (
-		SELECT a.*, l.place,
-			   CASE WHEN a.stop IS NOT NULL THEN split_part(a.stop, ':', 1)
-					WHEN a.wait IS NOT NULL OR a.asks THEN 'deferred'
-					WHEN l.place IS NULL THEN 'flight'
-					WHEN l.retry_at < a.expires_at AND a.attempt < 32000 THEN 'deferred'
+	stopped AS MATERIALIZED (
+		SELECT s.nth, s.verdict, s.reason, s.next_at, coalesce(s.lane, p_lane) AS lane, NULL::integer AS place
+		  FROM settled s WHERE s.verdict IS NOT NULL
+		UNION ALL
+		SELECT a.nth,
+			   CASE WHEN l.retry_at < a.expires_at AND a.attempt < 32000 THEN 'deferred'
 					WHEN l.retry_at IS NULL AND v_folds & (1::bigint << l.place) <> 0 THEN 'merged'
-					ELSE 'suppressed' END AS verdict,
-			   CASE WHEN a.stop IS NOT NULL THEN substr(a.stop, strpos(a.stop, ':') + 1)
-					WHEN a.asks THEN 'condition'
-					WHEN a.wait IS NOT NULL THEN a.why
-					WHEN l.place IS NOT NULL THEN 'rate_limited:' || v_names[l.place + 1] END AS reason,
+					ELSE 'suppressed' END,
+			   'rate_limited:' || v_names[l.place + 1],
 			   -- its own time is after the horizon; equal times are read in order
-			   CASE WHEN a.wait IS NOT NULL THEN a.wait
-					WHEN a.asks THEN v_asked.due
-					ELSE greatest(l.retry_at, p_horizon) + interval '1 microsecond' END AS next_at
+			   greatest(l.retry_at, p_horizon) + interval '1 microsecond', p_lane, l.place
 		  FROM asked a
 		 CROSS JOIN shared s
 		 CROSS JOIN granted g
-		  LEFT JOIN LATERAL (
+		 CROSS JOIN LATERAL (
 			SELECT (v.verdict >> 48)::integer - 1 AS place,
 				   CASE WHEN v.verdict & 281474976710655 <> 0
 						THEN timestamptz 'epoch' + (v.verdict & 281474976710655) * interval '1 millisecond' END AS retry_at
-			  FROM (SELECT coalesce(nullif(s.verdicts[a.k], 0), g.verdicts[a.k]) AS verdict OFFSET 0) v WHERE v.verdict <> 0 OFFSET 0) l ON true
+			  FROM (SELECT coalesce(nullif(s.verdicts[a.k], 0), g.verdicts[a.k]) AS verdict OFFSET 0) v WHERE v.verdict <> 0 OFFSET 0) l
 	),
-	stopped AS (
-		INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, lane, state, terminal, reason, event, type_id,
-										   recipient, endpoint, tries, ord, expires_at, next_at, at)
-		SELECT j.delivery, j.attempt, j.retention, @TIERNO@, p_lane, j.verdict::notif.outcome_state,
-			   j.verdict <> 'deferred', j.reason, j.event, j.type_id, j.recipient, j.endpoint, j.tries, j.ord, j.expires_at,
-			   CASE WHEN j.verdict = 'deferred' THEN j.next_at END, v_now
-		  FROM judged j WHERE j.verdict <> 'flight'
-		RETURNING outcome.state
+	-- of each attempt: whether it is stopped; NULL: none is
+	marked AS MATERIALIZED (
+		SELECT CASE WHEN EXISTS (SELECT FROM stopped) THEN (
+			SELECT array_agg(m.stops ORDER BY m.nth)
+			  FROM (SELECT u.nth, bool_or(u.stops) AS stops
+					  FROM (SELECT s.nth, false AS stops FROM settled s UNION ALL SELECT s.nth, true FROM stopped s) u
+					 GROUP BY u.nth) m) END AS stops
 	),
-	refiled AS (
-		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-												   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign, conditional)
-		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', j.next_at), v_inc,
-			   CASE WHEN j.asks THEN - v_asked.park ELSE coalesce(- j.park, p_lane) END, j.next_at, j.delivery, hashint8(j.recipient) & 63,
-			   -- tries stays: a deferral is not an attempt
-			   j.attempt + 1, j.tries, j.type_id, j.ord, j.recipient, j.endpoint, j.event, j.expires_at, j.charged,
-			   j.collapse, j.subject, j.campaign, j.conditional
-		  FROM judged j WHERE j.verdict = 'deferred'
-		RETURNING 1
-	),
-	blocking AS (
-		-- behind what a limit defers only that waits which it applies to
-		INSERT INTO notif_private.blocked_@TIER@ AS k (endpoint, limited, lane, until, ord, limits)
-		SELECT j.endpoint, j.place IS NOT NULL, p_lane, max(j.next_at), max(j.ord), bit_or(1::bigint << j.place)
-		  FROM judged j
-		 -- what has a time of its own holds nothing up
-		 WHERE j.verdict = 'deferred' AND j.ordered AND j.park IS NULL AND j.asks IS NOT TRUE AND j.reason <> 'scheduled'
-		 GROUP BY j.endpoint, j.place IS NOT NULL ORDER BY 1, 2
-		ON CONFLICT ON CONSTRAINT blocked_@TIER@_pkey DO UPDATE
-		   SET (lane, until, ord, limits) = (SELECT b.lane, b.until, b.ord, b.limits FROM notif_private.still_blocked(
-				k.lane, k.until, k.ord, k.limits, excluded.lane, excluded.until, excluded.ord, excluded.limits, p_horizon) b)
+	away AS MATERIALIZED (
+		SELECT CASE WHEN m.stops IS NOT NULL THEN notif_private.put_away_@TIER@(p_turn, p_lane, p_batch,
+				(SELECT array_agg((s.nth, s.verdict, s.reason, s.next_at, s.lane, s.place)::notif_private.stop ORDER BY s.nth) FROM stopped s),
+				p_horizon, v_now) END AS done
+		  FROM marked m
 	),
 	flown AS (
 		INSERT INTO notif_private.flight_@TIER@ (ring, worker, flight, closed, lane, attempts)
 		SELECT p_turn % 4, p_worker, p_flight, false, p_lane, f.attempts
-		  FROM (SELECT array_agg((j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
-								  j.expires_at, true, j.collapse, j.subject, j.campaign, NULL, j.conditional)::notif_private.attempt) AS attempts
-				  FROM judged j WHERE j.verdict = 'flight') f
+		  FROM (SELECT array_agg((b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint,
+								  b.expires_at, true, b.collapse, b.subject, b.campaign, NULL, b.conditional)::notif_private.attempt) AS attempts
+				  FROM batch b CROSS JOIN marked m WHERE m.stops[b.nth] IS NOT TRUE) f
 		 WHERE f.attempts IS NOT NULL
 		RETURNING cardinality(flight_@TIER@.attempts) AS n
 	),
@@ -373,31 +425,23 @@ BEGIN
 		INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
 		SELECT p_turn % 4, p_lane, t.state, t.n
 		  FROM (SELECT 'open'::notif_private.tally_state AS state,
-					   (SELECT count(*) FROM refiled) - cardinality(p_batch) AS n
+					   coalesce((SELECT (a.done).refiled FROM away a), 0) - cardinality(p_batch) AS n
 				UNION ALL
-				SELECT 'in_flight', coalesce((SELECT f.n FROM flown f), 0)
-				UNION ALL
-				SELECT s.state::text::notif_private.tally_state, count(*) FROM stopped s
-				 WHERE s.state <> 'deferred' GROUP BY s.state) t
+				SELECT 'in_flight', coalesce((SELECT f.n FROM flown f), 0)) t
 		 WHERE t.n <> 0
 	),
 	proof AS MATERIALIZED (
 		SELECT notif_private.assert_conserved(cardinality(p_batch), coalesce((SELECT f.n FROM flown f), 0),
-											  (SELECT count(*) FROM stopped s WHERE s.state <> 'deferred'),
-											  (SELECT count(*) FROM refiled)) AS held,
+											  coalesce((a.done).ended, 0), coalesce((a.done).refiled, 0)) AS held,
+			   m.stops,
 			   CASE WHEN v_shared <> 0 THEN notif_private.shared_use(@TIERNO@::smallint,
-					(SELECT array_agg(j.mask & v_shared) FROM judged j WHERE j.k IS NOT NULL AND j.verdict = 'flight'), v_now) END AS used,
-			   CASE WHEN v_folds <> 0 THEN (
-				SELECT notif_private.fold_over_limit(@TIERNO@::smallint,
-					   array_agg((j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint, j.expires_at,
-								  j.charged, j.collapse, j.subject, j.campaign, NULL, j.conditional)::notif_private.attempt ORDER BY j.ord),
-					   array_agg(v_names[j.place + 1] ORDER BY j.ord), v_now)
-				  FROM judged j WHERE j.verdict = 'merged') END AS folded
+					(SELECT array_agg(q.mask & v_shared) FROM asked q WHERE m.stops[q.nth] IS NOT TRUE), v_now) END AS used
+		  FROM away a CROSS JOIN marked m
 	)
-	SELECT cardinality(p_batch), j.delivery, j.attempt, j.tries, j.ord, j.event, j.type_id, j.recipient, j.endpoint,
-		   j.expires_at, j.collapse, j.subject, j.campaign, j.conditional, j.address, j.ref, j.locale, j.attributes
-	  FROM proof LEFT JOIN judged j ON proof.held AND j.verdict = 'flight'
-	 ORDER BY j.ord;
+	SELECT cardinality(p_batch), b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint,
+		   b.expires_at, b.collapse, b.subject, b.campaign, b.conditional, b.address, b.ref, b.locale, b.attributes
+	  FROM proof LEFT JOIN batch b ON proof.held AND proof.stops[b.nth] IS NOT TRUE
+	 ORDER BY b.ord;
 END
 $$;
 COMMENT ON FUNCTION notif_private.gate_@TIER@(bigint, integer, bigint, bigint, notif_private.attempt[], timestamptz) IS
