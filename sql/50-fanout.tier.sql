@@ -18,6 +18,32 @@ $$;
 COMMENT ON FUNCTION notif_private.ord_base_@TIER@() IS
 	'The number below those that a step of the router gives its attempts.';
 
+CREATE FUNCTION notif_private.miss_@TIER@(p_turn bigint, p_attempts notif_private.attempt[], p_reasons text[], p_now timestamptz) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET jit = off AS $$
+BEGIN
+	WITH logged AS (
+		INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, state, terminal, reason, event, type_id,
+										   recipient, endpoint, tries, ord, expires_at, at)
+		SELECT a.delivery, a.attempt, t.retention, @TIERNO@,
+			   CASE WHEN a.reason = 'no_route' THEN 'failed' ELSE 'suppressed' END::notif.outcome_state, true, a.reason,
+			   a.event, a.type_id, a.recipient, a.endpoint, a.tries, a.ord, a.expires_at, p_now
+		  FROM unnest(p_attempts, p_reasons)
+			   a(delivery, attempt, tries, ord, event, type_id, recipient, endpoint, expires_at, charged, collapse,
+				 subject, campaign, due, conditional, reason)
+		  LEFT JOIN LATERAL (SELECT t.retention FROM notif_private.type t WHERE t.id = a.type_id OFFSET 0) t ON true
+		RETURNING outcome.state
+	)
+	INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
+	SELECT p_turn % 4, 0, s.state, t.n
+	  FROM (SELECT l.state, count(*) AS n FROM logged l GROUP BY l.state) t
+	 CROSS JOIN LATERAL (VALUES ('expanded'::notif_private.tally_state), (t.state::text::notif_private.tally_state)) s(state);
+END
+$$;
+COMMENT ON FUNCTION notif_private.miss_@TIER@(bigint, notif_private.attempt[], text[], timestamptz) IS
+	'Writes the outcomes, and their tally, of deliveries that no attempt is made for: the reason why, for each.';
+
 -- p_recipients NULL: each event's own list.  Not NULL: these recipients, for the
 -- one event given.  The chain of laterals is the plan: one index probe each.
 -- p_direct: lanes that can send at once.  Attempts for them, of types that need no
@@ -38,6 +64,7 @@ DECLARE
 	v_twice		boolean[];	-- of each pair of event and recipient, as duplicates() counts them
 	v_before	integer[];
 	v_gathered	notif_private.gathered[];
+	v_done		boolean;	-- asked for, or nothing would call what the statement only mentions
 BEGIN
 	IF cardinality(p_events) > 1 THEN
 		SELECT x.id INTO v_first FROM unnest(p_events) x(id) ORDER BY x.id LIMIT 1;
@@ -48,7 +75,7 @@ BEGIN
 		  FROM notif_private.duplicates(p_events, p_recipients, v_first, v_last) d;
 	END IF;
 	WITH pair AS MATERIALIZED (
-		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ev.subject, ev.campaign_id AS campaign, ev.conditional, ty.retention,
+		SELECT ev.id AS event, ev.type_id, ev.expires_at, ev.collapse, ev.subject, ev.campaign_id AS campaign, ev.conditional,
 			   share.due, share.of_it,
 			   coalesce(ep.lane = ANY (p_direct) AND NOT ty.ordered AND share.due IS NULL, false) AS at_once, ty.push, ty.inbox AND NOT pr.inbox_off AS inbox,
 			   a.recipient, rc.active, pr.stop, dg.pace, ep.endpoint, ep.lane, ep.suppressed, coalesce(ep.nth, 1) AS nth,
@@ -63,7 +90,7 @@ BEGIN
 			  FROM notif_private.event e WHERE e.id = i.id AND e.id >= v_first AND e.id <= v_last OFFSET 0) ev
 		 CROSS JOIN LATERAL (
 			SELECT 'push' = ANY (coalesce(ev.channels, t.channels)) AS push,
-				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, t.ordered, t.retention, t.category_number AS number,
+				   'inbox' = ANY (coalesce(ev.channels, t.channels)) AS inbox, t.ordered, t.category_number AS number,
 				   t.default_enabled, t.mandatory, t.batches, t.digest_type, t.needs
 			  FROM notif_private.type t
 			 WHERE t.id = ev.type_id OFFSET 0) ty
@@ -143,36 +170,30 @@ BEGIN
 		  FROM pair p WHERE p.lane IS NOT NULL AND NOT p.at_once
 		RETURNING 1
 	),
-	stopped AS (
-		INSERT INTO notif_private.outcome (delivery, attempt, retention, tier, state, terminal, reason, event, type_id,
-										   recipient, endpoint, tries, ord, expires_at, at)
-		SELECT CASE WHEN p.endpoint IS NULL THEN notif_private.item_id(p.event, p.recipient)
-					ELSE notif_private.delivery_id(p.event, p.endpoint) END,
-			   0, p.retention, @TIERNO@,
-			   CASE WHEN p.endpoint IS NOT NULL AND NOT p.suppressed THEN 'failed' ELSE 'suppressed' END::notif.outcome_state, true,
-			   CASE WHEN p.active IS NOT TRUE THEN 'recipient_inactive'
-					WHEN p.stop IS NOT NULL THEN p.stop
-					WHEN p.endpoint IS NULL THEN 'no_endpoint'
-					WHEN p.suppressed THEN 'suppression_list' ELSE 'no_route' END,
-			   p.event, p.type_id, p.recipient, p.endpoint, 0, p_ord + p.n, p.expires_at, v_now
+	-- Whoever cannot be reached: by a function, which is called if there is anybody.
+	missed AS MATERIALIZED (
+		SELECT CASE WHEN count(*) > 0 THEN notif_private.miss_@TIER@(p_turn,
+				array_agg((CASE WHEN p.endpoint IS NULL THEN notif_private.item_id(p.event, p.recipient)
+								ELSE notif_private.delivery_id(p.event, p.endpoint) END,
+						   0, 0, p_ord + p.n, p.event, p.type_id, p.recipient, p.endpoint, p.expires_at, false, NULL, NULL, NULL, NULL,
+						   NULL)::notif_private.attempt),
+				array_agg(CASE WHEN p.active IS NOT TRUE THEN 'recipient_inactive'
+							   WHEN p.stop IS NOT NULL THEN p.stop
+							   WHEN p.endpoint IS NULL THEN 'no_endpoint'
+							   WHEN p.suppressed THEN 'suppression_list' ELSE 'no_route' END), v_now) END
 		  FROM pair p WHERE p.lane IS NULL AND p.pace IS NULL AND (p.push OR p.active IS NOT TRUE OR p.stop IS NOT NULL)
-		RETURNING state
 	),
 	told AS (
 		INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
 		SELECT p_turn % 4, t.lane, s.state, t.n
 		  FROM (SELECT p.lane, count(*) AS n FROM pair p WHERE p.lane IS NOT NULL GROUP BY p.lane) t
 		 CROSS JOIN (VALUES ('expanded'::notif_private.tally_state), ('open')) s(state)
-		UNION ALL
-		SELECT p_turn % 4, 0, s.state, t.n
-		  FROM (SELECT o.state, count(*) AS n FROM stopped o GROUP BY o.state) t
-		 CROSS JOIN LATERAL (VALUES ('expanded'::notif_private.tally_state),
-									(t.state::text::notif_private.tally_state)) s(state)
 	)
 	SELECT (SELECT count(*) FROM queued), array_agg(x.attempt ORDER BY x.n), array_agg(x.lane ORDER BY x.n),
 		   (SELECT array_agg((p.event, p.recipient, p.pace, p_ord + p.n)::notif_private.gathered ORDER BY p.n)
-			  FROM pair p WHERE p.pace IS NOT NULL)
-	  INTO attempts, direct, lanes, v_gathered
+			  FROM pair p WHERE p.pace IS NOT NULL),
+		   (SELECT true FROM missed)
+	  INTO attempts, direct, lanes, v_gathered, v_done
 	  FROM (SELECT p.n, p.lane,
 				   (notif_private.delivery_id(p.event, p.endpoint), 1, 0, p_ord + p.n, p.event, p.type_id, p.recipient,
 					p.endpoint, p.expires_at, false, p.collapse, p.subject, p.campaign, NULL, p.conditional)::notif_private.attempt AS attempt

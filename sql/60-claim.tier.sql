@@ -30,9 +30,6 @@ CREATE FUNCTION notif_private.superseded_@TIER@(p_batch notif_private.attempt[],
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET jit = off AS $$
 BEGIN
-	IF NOT EXISTS (SELECT FROM unnest(p_batch) b WHERE b.collapse IS NOT NULL) THEN
-		RETURN NULL;
-	END IF;
 	RETURN (SELECT array_agg(n.delivery ORDER BY b.nth)
 			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
 													 expires_at, charged, collapse, subject, campaign, due, conditional, nth)
@@ -55,7 +52,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.superseded_@TIER@(notif_private.attempt[], timestamptz) IS
-	'For each attempt of a batch the newest one of its collapse key that may replace it; NULL if none has a collapse key.';
+	'For each attempt of a batch the newest one of its collapse key that may replace it.';
 
 -- Order: an earlier attempt for the same endpoint has been put off and not been
 -- read again, so a later one waits until then.
@@ -171,6 +168,49 @@ $$;
 COMMENT ON FUNCTION notif_private.put_away_@TIER@(bigint, integer, notif_private.attempt[], notif_private.stop[], timestamptz, timestamptz) IS
 	'Writes the outcomes and deferrals of those attempts of a batch that a gate stopped, and their tally except that of open ones; folds into digests what a limit says. Returns how many ended and how many were filed again.';
 
+-- Rate limits.  Those that all recipients share come first, since they charge nobody
+-- yet; whom one stops is not charged for his own.
+CREATE FUNCTION notif_private.charge_@TIER@(p_masks bigint[], p_recipients bigint[], p_expires timestamptz[], p_attempts smallint[],
+											p_limits bigint[], p_shared bigint, p_now timestamptz) RETURNS bigint[]
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET jit = off AS $$
+DECLARE
+	v_shared	bigint[];
+	v_granted	bigint[];
+BEGIN
+	IF p_shared <> 0 THEN
+		v_shared := notif_private.shared_ask(@TIERNO@::smallint, (SELECT array_agg(m.mask & p_shared ORDER BY m.k)
+																	FROM unnest(p_masks) WITH ORDINALITY m(mask, k)),
+											 p_recipients, p_expires, p_attempts, p_now);
+	END IF;
+	IF cardinality(p_limits) > 0 THEN
+		WITH wanted AS MATERIALIZED (
+			SELECT array_agg(CASE WHEN m.stops <> 0 THEN 0 ELSE m.mask & ~p_shared END ORDER BY m.k) AS masks
+			  FROM unnest(p_masks, v_shared) WITH ORDINALITY m(mask, stops, k)
+		),
+		-- In recipient order, so that two claims never deadlock; creates missing rows.
+		charged AS (
+			INSERT INTO notif_private.rate (recipient_id, critical, state)
+			SELECT a.recipient, @TIERNO@ = 0,
+				   notif_private.rate_charge(NULL, p_limits, p_now, (SELECT w.masks FROM wanted w), min(a.k)::integer, count(*)::integer)
+			  FROM unnest(p_recipients) WITH ORDINALITY a(recipient, k) GROUP BY a.recipient ORDER BY a.recipient
+			ON CONFLICT (recipient_id, critical) DO UPDATE
+			   SET state = notif_private.rate_recharge(rate.state, p_limits, p_now, excluded.state)
+			RETURNING recipient_id, state
+		)
+		SELECT notif_private.rate_verdicts(array_agg(c.state ORDER BY c.recipient_id)) INTO v_granted FROM charged c;
+	END IF;
+	IF v_shared IS NULL THEN
+		RETURN v_granted;
+	END IF;
+	RETURN (SELECT array_agg(coalesce(nullif(v.shared, 0), v.granted) ORDER BY v.k)
+			  FROM unnest(v_shared, v_granted) WITH ORDINALITY v(shared, granted, k));
+END
+$$;
+COMMENT ON FUNCTION notif_private.charge_@TIER@(bigint[], bigint[], timestamptz[], smallint[], bigint[], bigint, timestamptz) IS
+	'Asks the limits of sends that are grouped by recipient, in each one''s order, and charges those that pass; verdicts as rate_verdicts() gives them. What shared limits grant is taken by shared_use() only, in the same transaction.';
+
 -- The gates and the flight, for a batch already read.
 CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worker bigint, p_flight bigint,
 										  p_batch notif_private.attempt[], p_horizon timestamptz)
@@ -182,6 +222,8 @@ CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worke
 	SET enable_material = off SET jit = off AS $$
 DECLARE
 	v_now		constant timestamptz := notif.now();
+	has			record;			-- what there is to ask
+	v_off		integer;		-- of the lane's channel: channel_bit()
 	v_limits	bigint[];		-- per recipient, and so on: limits_of_lane()
 	v_names		text[];
 	v_here		bigint;
@@ -189,33 +231,46 @@ DECLARE
 	v_folds		bigint := 0;
 	v_campaigns	integer[];
 	v_of_campaigns bigint[];
-	v_blocked	timestamptz;	-- until when some endpoint is
 	v_subjects	integer[];		-- what is parked, see parked_@TIER@()
 	v_parks		integer[];
 	v_closed	boolean[];
 	v_since		timestamptz[];
-	v_wait		timestamptz[];	-- of each attempt of the batch, as is the next
+	v_periods	text[];			-- categories that quiet periods concern
+	v_wait		timestamptz[];	-- of each attempt of the batch, as are the next three
 	v_newer		uuid[];
-	v_asked		record;			-- what conditions say, see conditions_@TIER@()
-	v_off		integer;		-- of the lane's channel: channel_bit()
-	v_periods	constant text[] := notif_private.quiet_categories();
-	-- whether any event for later was ever cancelled
-	v_keys		constant boolean := EXISTS (SELECT FROM notif_private.cancellation c WHERE c.schedule);
-	v_hours		boolean;		-- somewhere it may be sent over the lane's channel at certain hours only
-	v_listed	boolean[];		-- of each attempt: its address got onto the suppression list just now
-	v_quiet		constant boolean := v_periods IS NOT NULL OR EXISTS (SELECT FROM notif_private.quiet_hours);
+	v_says		text[];			-- conditions, see conditions_@TIER@()
+	v_listed	boolean[];		-- its address got onto the suppression list just now
+	v_check_in	integer;
+	v_check_at	timestamptz;
 BEGIN
-	SELECT (SELECT k.until FROM notif_private.blocked_@TIER@ k WHERE k.lane = p_lane ORDER BY k.lane, k.until DESC LIMIT 1),
-		   (SELECT notif_private.channel_bit(r.channel) FROM notif_private.route r WHERE r.id = p_lane)
-	  INTO v_blocked, v_off;
-	IF EXISTS (SELECT FROM notif_private.rate_limit) THEN
+	-- One look at what is configured, and at what the batch brings; as a rule most of it is not there.
+	SELECT notif_private.channel_bit(r.channel) AS channel,
+		   EXISTS (SELECT FROM notif_private.cancellation) AS cancels,
+		   EXISTS (SELECT FROM notif_private.cancellation c WHERE c.schedule) AS cancels_later,
+		   EXISTS (SELECT FROM notif_private.rate_limit) AS limits,
+		   EXISTS (SELECT FROM notif_private.quiet_period) AS periods,
+		   EXISTS (SELECT FROM notif_private.quiet_hours)
+		   OR EXISTS (SELECT FROM notif_private.consent_need n WHERE n.windows IS NOT NULL) AS hours,
+		   EXISTS (SELECT FROM notif_private.pause p WHERE p.what IN ('type', 'campaign'))
+		   OR EXISTS (SELECT FROM notif_private.parking k
+					   WHERE k.tier = @TIERNO@ AND k.route_id = p_lane AND NOT k.drained AND k.what <> 'condition') AS parks,
+		   EXISTS (SELECT FROM notif_private.type t WHERE t.send_if IS NOT NULL)
+		   OR EXISTS (SELECT FROM notif_private.parking k
+					   WHERE k.tier = @TIERNO@ AND k.route_id = p_lane AND k.what = 'condition') AS conditions,
+		   EXISTS (SELECT FROM notif_private.suppression s WHERE s.recent_address IS NOT NULL) AS listed,
+		   (SELECT k.until FROM notif_private.blocked_@TIER@ k WHERE k.lane = p_lane ORDER BY k.lane, k.until DESC LIMIT 1) AS blocked,
+		   b.collapses, b.conditional, b.later
+	  INTO has
+	  FROM (SELECT bool_or(b.collapse IS NOT NULL) AS collapses, bool_or(b.conditional) AS conditional, bool_or(b.due > v_now) AS later
+			  FROM unnest(p_batch) b) b
+	  LEFT JOIN notif_private.route r ON r.id = p_lane;
+	v_off := has.channel;
+	IF has.limits THEN
 		SELECT l.limits, l.names, l.here, l.shared, l.folds, l.campaigns, l.of_campaigns
 		  INTO v_limits, v_names, v_here, v_shared, v_folds, v_campaigns, v_of_campaigns
 		  FROM notif_private.limits_of_lane(p_lane) l;
 	END IF;
-	v_hours := EXISTS (SELECT FROM notif_private.consent_need n WHERE n.channel = v_off AND n.windows IS NOT NULL);
-	IF p_horizon IS NULL AND (v_limits IS NOT NULL OR v_blocked IS NOT NULL OR v_quiet OR v_hours
-							  OR EXISTS (SELECT FROM unnest(p_batch) b WHERE b.due > v_now)) THEN
+	IF p_horizon IS NULL AND (has.limits OR has.blocked IS NOT NULL OR has.periods OR has.hours OR has.later) THEN
 		-- somebody may be deferred: into the schedule, after its horizon
 		SELECT c.due INTO p_horizon FROM notif_private.cursor_@TIER@ c
 		 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000'
@@ -224,14 +279,25 @@ BEGIN
 	IF p_horizon > v_now + interval '1 minute' THEN
 		p_horizon := notif_private.set_back_@TIER@(p_lane, v_now);
 	END IF;
-	IF v_blocked > coalesce(p_horizon, '-infinity') THEN
+	IF has.blocked > coalesce(p_horizon, '-infinity') THEN
 		v_wait := notif_private.waits_@TIER@(p_batch, p_lane, p_horizon, v_here);
 	END IF;
-	SELECT p.subjects, p.parks, p.closed, p.since INTO v_subjects, v_parks, v_closed, v_since
-	  FROM notif_private.parked_@TIER@(p_lane) p;
-	v_newer := notif_private.superseded_@TIER@(p_batch, v_now);
-	v_asked := notif_private.conditions_@TIER@(p_turn, p_lane, p_batch, v_now);
-	v_listed := notif_private.suppressed_lately(p_batch);
+	IF has.periods THEN
+		v_periods := notif_private.quiet_categories();
+	END IF;
+	IF has.parks THEN
+		SELECT p.subjects, p.parks, p.closed, p.since INTO v_subjects, v_parks, v_closed, v_since
+		  FROM notif_private.parked_@TIER@(p_lane) p;
+	END IF;
+	IF has.collapses THEN
+		v_newer := notif_private.superseded_@TIER@(p_batch, v_now);
+	END IF;
+	IF has.conditions OR has.conditional THEN
+		SELECT c.says, c.park, c.due INTO v_says, v_check_in, v_check_at FROM notif_private.conditions_@TIER@(p_turn, p_lane, p_batch, v_now) c;
+	END IF;
+	IF has.listed THEN
+		v_listed := notif_private.suppressed_lately(p_batch);
+	END IF;
 	RETURN QUERY
 	WITH batch AS MATERIALIZED (
 		SELECT b.nth::integer AS nth, b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
@@ -245,7 +311,9 @@ BEGIN
 			   END AS wait, pk.park, CASE WHEN pk.park IS NOT NULL THEN pk.why
 								 WHEN q.until IS NOT NULL AND q.holds THEN q.why
 								 WHEN later.due IS NOT NULL THEN 'scheduled' ELSE 'order' END AS why,
-			   CASE WHEN cn.found OR ck.found THEN 'cancelled:cancel'
+			   CASE WHEN has.cancels AND EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = b.event)
+						 OR has.cancels_later AND EXISTS (SELECT FROM notif_private.cancellation c WHERE c.event = notif_private.schedule_key(b.event))
+						 THEN 'cancelled:cancel'
 					WHEN b.expires_at <= v_now THEN 'expired:expired'
 					WHEN ty.enabled IS NOT TRUE THEN 'suppressed:type_disabled'
 					WHEN pk.park IS NOT NULL AND b.attempt >= 32000 THEN 'suppressed:paused'
@@ -267,7 +335,7 @@ BEGIN
 						 THEN 'suppressed:consent'
 					WHEN q.holds AND q.until IS NOT NULL
 						 AND (q.until + q.jitter >= b.expires_at OR b.attempt >= 32000) THEN 'expired:' || q.why
-			   END AS halt, v_newer[b.nth] AS newer, v_asked.says[b.nth] AS says,
+			   END AS halt, v_newer[b.nth] AS newer, v_says[b.nth] AS says,
 			   -- charged once per delivery: later attempts pass free
 			   CASE WHEN v_here IS NULL OR b.charged THEN 0
 					WHEN b.campaign IS NULL OR v_campaigns IS NULL THEN ty.limits & v_here
@@ -277,9 +345,6 @@ BEGIN
 		  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
 												 expires_at, charged, collapse, subject, campaign, due, conditional, nth)
 		  LEFT JOIN LATERAL (SELECT greatest(b.due, p_horizon + interval '1 microsecond') AS due WHERE b.due > v_now OFFSET 0) later ON true
-		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c WHERE c.event = b.event OFFSET 0) cn ON true
-		  LEFT JOIN LATERAL (SELECT true AS found FROM notif_private.cancellation c
-							  WHERE v_keys AND c.event = notif_private.schedule_key(b.event) OFFSET 0) ck ON true
 		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, t.limits, t.category_number AS number, t.default_enabled,
 									t.mandatory, t.category, t.bypasses_quiet AS bypass, t.needs
 							   FROM notif_private.type t
@@ -338,9 +403,9 @@ BEGIN
 					WHEN c.halted IS NOT NULL THEN substr(c.halted, strpos(c.halted, ':') + 1)
 					WHEN b.wait IS NOT NULL THEN b.why
 					WHEN b.says = 'check' THEN 'condition' END AS reason,
-			   CASE WHEN b.wait IS NOT NULL THEN b.wait WHEN b.says = 'check' THEN v_asked.due END AS next_at,
+			   CASE WHEN b.wait IS NOT NULL THEN b.wait WHEN b.says = 'check' THEN v_check_at END AS next_at,
 			   -- a deferral out of this lane: for its condition, or parked
-			   CASE WHEN b.wait IS NULL THEN CASE WHEN b.says = 'check' THEN - v_asked.park END ELSE - b.park END AS lane
+			   CASE WHEN b.wait IS NULL THEN CASE WHEN b.says = 'check' THEN - v_check_in END ELSE - b.park END AS lane
 		  FROM batch b
 		 CROSS JOIN LATERAL (
 			SELECT CASE WHEN b.halt IS NULL AND b.newer IS NOT NULL
@@ -353,30 +418,13 @@ BEGIN
 			   row_number() OVER (ORDER BY s.recipient, s.ord, s.delivery) AS k
 		  FROM settled s WHERE s.mask <> 0 AND s.verdict IS NULL
 	),
-	-- Limits that all recipients share come first, since they charge nobody yet.
-	shared AS MATERIALIZED (
-		SELECT CASE WHEN v_shared <> 0 THEN (
-			SELECT notif_private.shared_ask(@TIERNO@::smallint, array_agg(a.mask & v_shared), array_agg(a.recipient),
-											array_agg(a.expires_at), array_agg(a.attempt), v_now)
-			  FROM (SELECT a.mask, a.recipient, a.expires_at, a.attempt FROM asked a ORDER BY a.k) a) END AS verdicts
-	),
-	wanted AS MATERIALIZED (
-		SELECT array_agg(CASE WHEN s.verdicts[a.k] <> 0 THEN 0 ELSE a.mask & ~v_shared END) AS masks
-		  FROM (SELECT a.k, a.mask FROM asked a ORDER BY a.k) a CROSS JOIN shared s
-	),
-	-- In recipient order, so that two claims never deadlock; creates missing rows.
-	charged AS (
-		INSERT INTO notif_private.rate (recipient_id, critical, state)
-		SELECT a.recipient, @TIERNO@ = 0,
-			   notif_private.rate_charge(NULL, v_limits, v_now, (SELECT w.masks FROM wanted w), min(a.k)::integer, count(*)::integer)
-		  FROM asked a WHERE cardinality(v_limits) > 0 GROUP BY a.recipient ORDER BY a.recipient
-		ON CONFLICT (recipient_id, critical) DO UPDATE
-		   SET state = notif_private.rate_recharge(rate.state, v_limits, v_now, excluded.state)
-		RETURNING recipient_id, state
-	),
 	-- The k-th asked for is the k-th answer: no join for a planner to flip.
 	granted AS MATERIALIZED (
-		SELECT notif_private.rate_verdicts(array_agg(c.state ORDER BY c.recipient_id)) AS verdicts FROM charged c
+		SELECT CASE WHEN q.masks IS NOT NULL THEN
+					notif_private.charge_@TIER@(q.masks, q.recipients, q.expires, q.attempts, v_limits, v_shared, v_now) END AS verdicts
+		  FROM (SELECT array_agg(a.mask) AS masks, array_agg(a.recipient) AS recipients, array_agg(a.expires_at) AS expires,
+					   array_agg(a.attempt) AS attempts
+				  FROM (SELECT a.mask, a.recipient, a.expires_at, a.attempt FROM asked a ORDER BY a.k) a) q
 	),
 	stopped AS MATERIALIZED (
 		SELECT s.nth, s.verdict, s.reason, s.next_at, coalesce(s.lane, p_lane) AS lane, NULL::integer AS place
@@ -390,13 +438,12 @@ BEGIN
 			   -- its own time is after the horizon; equal times are read in order
 			   greatest(l.retry_at, p_horizon) + interval '1 microsecond', p_lane, l.place
 		  FROM asked a
-		 CROSS JOIN shared s
 		 CROSS JOIN granted g
 		 CROSS JOIN LATERAL (
 			SELECT (v.verdict >> 48)::integer - 1 AS place,
 				   CASE WHEN v.verdict & 281474976710655 <> 0
 						THEN timestamptz 'epoch' + (v.verdict & 281474976710655) * interval '1 millisecond' END AS retry_at
-			  FROM (SELECT coalesce(nullif(s.verdicts[a.k], 0), g.verdicts[a.k]) AS verdict OFFSET 0) v WHERE v.verdict <> 0 OFFSET 0) l
+			  FROM (SELECT g.verdicts[a.k] AS verdict OFFSET 0) v WHERE v.verdict <> 0 OFFSET 0) l
 	),
 	-- of each attempt: whether it is stopped; NULL: none is
 	marked AS MATERIALIZED (
@@ -424,10 +471,8 @@ BEGIN
 	told AS (
 		INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
 		SELECT p_turn % 4, p_lane, t.state, t.n
-		  FROM (SELECT 'open'::notif_private.tally_state AS state,
-					   coalesce((SELECT (a.done).refiled FROM away a), 0) - cardinality(p_batch) AS n
-				UNION ALL
-				SELECT 'in_flight', coalesce((SELECT f.n FROM flown f), 0)) t
+		  FROM (VALUES ('open'::notif_private.tally_state, coalesce((SELECT (a.done).refiled FROM away a), 0) - cardinality(p_batch)),
+					   ('in_flight', (SELECT f.n FROM flown f))) t(state, n)
 		 WHERE t.n <> 0
 	),
 	proof AS MATERIALIZED (
