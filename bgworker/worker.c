@@ -57,6 +57,7 @@
 #include "../src/fault.h"
 #include "../src/settings.h"
 #include "../src/wake.h"
+#include "priority.h"
 #include "worker.h"
 
 /*
@@ -441,6 +442,8 @@ notif_worker_loop(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
 			go_on = worker_may_go_on(worker, ops, arg);
 			if (go_on)
 				timeout_ms = worker_turn(worker, ops, arg);
+			if (!worker->priority_set && (timeout_ms < 0 || timeout_ms > NOTIF_PRIORITY_RETRY_MS))
+				timeout_ms = NOTIF_PRIORITY_RETRY_MS;
 		}
 		PG_CATCH();
 		{
@@ -470,6 +473,7 @@ worker_may_go_on(NotifWorker *worker, const NotifWorkerOps *ops, void *arg)
 		ProcessConfigFile(PGC_SIGHUP);
 		worker->reloaded = true;
 	}
+	worker->priority_set = notif_priority_mind(worker);
 
 	if (worker->extension_gone)
 	{

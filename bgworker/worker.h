@@ -65,6 +65,7 @@ typedef struct NotifWorker
 	int			commits;		/* since it called upkeep */
 	int64		look_due_ms;	/* when it may call again */
 	bool		settled;
+	bool		priority_set;	/* as notif.bulk_nice has it */
 } NotifWorker;
 
 /*

@@ -23,6 +23,7 @@ int			guc_instance_guard = NOTIF_GUARD_OFF;
 int			guc_shutdown_grace = 5000;
 int			guc_max_in_flight = 4000;
 int			guc_breaker_volume = NOTIF_BREAKER_VOLUME;
+int			guc_bulk_nice = 5;
 int			guc_claim_batch = 1000;
 int			guc_condition_timeout = 1000;
 int			guc_router_chunk = 2000;
@@ -44,6 +45,12 @@ notif_settings_define(void)
 							"A quarter of it in a row without a connection is enough. Refused credentials open "
 							"a breaker at once.",
 							&guc_breaker_volume, NOTIF_BREAKER_VOLUME, 4, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("notif.bulk_nice",
+							"How much the workers of the bulk tier stand back for other processes when the cores are busy.",
+							"As of nice(1). A lower value takes effect when they start anew.",
+							&guc_bulk_nice, 5, 0, 19,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("notif.claim_batch",

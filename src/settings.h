@@ -23,6 +23,7 @@ extern int	guc_instance_guard; /* NotifInstanceGuard */
 extern int	guc_shutdown_grace; /* ms a dispatcher may drain after SIGTERM */
 extern int	guc_max_in_flight;	/* attempts on the wire per dispatcher */
 extern int	guc_breaker_volume; /* results that a breaker judges by, at least */
+extern int	guc_bulk_nice;		/* niceness of the bulk tier's workers */
 extern int	guc_claim_batch;	/* attempts per claim transaction */
 extern int	guc_condition_timeout;	/* ms that a condition may take */
 extern int	guc_router_chunk;	/* recipients per router transaction */

@@ -1,8 +1,9 @@
 # Settings take effect at a reload: the list of databases, notif.dispatch.
 use strict;
 use warnings FATAL => 'all';
-use lib 'test/t';
+use lib 'test/t', 'test/t/lib';
 use NotifLife;
+use NotifTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -46,6 +47,39 @@ ok( $node->poll_query_until('one', q{SELECT count(*) = 7 FROM notif_private.work
 	'and its place');
 set('notif.databases', 'one,"Two words"');
 ok(wait_for_workers($node, 'Two words'), 'it can come back');
+
+# The bulk tier stands back for others, in the process and in its group of tasks,
+# if the system makes such groups; who may not take it back keeps it.
+sub niceness
+{
+	my ($db) = @_;
+	my @found;
+
+	foreach my $worker (split /\n/, $node->safe_psql('one', qq{
+		SELECT kind || ' ' || tier, pid FROM notif_private.worker_status()
+		WHERE database = '$db' AND kind IN ('router', 'dispatcher') AND tier <> 'standard' AND pid IS NOT NULL ORDER BY 1}))
+	{
+		my ($name, $pid) = split /\|/, $worker;
+		my $process = (split ' ', slurp_file("/proc/$pid/stat") =~ s/^.*\) //rs)[16];
+		my ($group) = -e "/proc/$pid/autogroup" ? slurp_file("/proc/$pid/autogroup") =~ /nice (-?\d+)/ : ($process);
+		push @found, "$name $process $group";
+	}
+	return join ', ', @found;
+}
+my $own = getpriority(0, 0);
+my $nice = sub {
+	my ($bulk) = map { $_ + $own } @_;
+	return "dispatcher bulk $bulk $bulk, dispatcher critical $own 0, router bulk $bulk $bulk";
+};
+ok(NotifTest::wait_for(sub { niceness('one') eq $nice->(5) }), 'notif.bulk_nice is 5') or diag niceness('one');
+set('notif.bulk_nice', 7);
+ok(NotifTest::wait_for(sub { niceness('one') eq $nice->(7) }), 'more of it takes effect at a reload') or diag niceness('one');
+set('notif.bulk_nice', 0);
+set('notif.dispatch', 'off');
+ok(wait_for_workers($node, 'one', 1), 'less of it');
+set('notif.dispatch', 'on');
+ok(wait_for_workers($node, 'one'), 'when they have started anew');
+ok(NotifTest::wait_for(sub { niceness('one') eq $nice->(0) }), 'none, in fact') or diag niceness('one');
 
 # What cannot be a list leaves the old value in force.
 my $offset = -s $node->logfile;
