@@ -154,7 +154,8 @@ for my $ddl ('ALTER TABLE notif_private.outcome ADD COLUMN spare integer', 'ALTE
 	cmp_ok($took, '<', 3, sprintf 'F-D-3: in less than 3 s (%.2f)', $took);
 }
 
-# A lock that somebody keeps: workers give up after 2 s, pause and try again.
+# A lock that somebody keeps: workers give up after 2 s, pause and try again.  A router writes
+# outcomes only of whom it cannot reach, but each one's inbox.
 my $admin = $node->background_psql('shop', on_error_stop => 0);
 $admin->set_query_timer_restart();
 my $waiting = q{FROM pg_locks l JOIN notif_private.worker_status() w USING (pid) WHERE NOT l.granted AND w.kind <> 'upkeep' AND w.tier = 'standard'};
@@ -164,7 +165,7 @@ $sandbox->fault('hang=on');
 ok(wait_true($node, q{SELECT n >= 5 FROM notif.state WHERE tier = 'standard' AND state = 'in_flight'}), 'F-D-3: requests are out');
 $log = -s $node->logfile;
 $admin->query('BEGIN');
-$admin->query('LOCK TABLE notif_private.outcome IN ACCESS EXCLUSIVE MODE');
+$admin->query('LOCK TABLE notif_private.outcome, notif_private.inbox IN ACCESS EXCLUSIVE MODE');
 $sandbox->fault('hang=off');
 my ($longest, $waits) = (0, 0);
 ok( NotifTest::wait_for(sub {
@@ -188,7 +189,7 @@ for (1 .. 6)
 	$log = -s $node->logfile;
 	ok(wait_true($node, $well, 90), 'F-D-3: they work again');
 	$admin->query('BEGIN');
-	$admin->query('LOCK TABLE notif_private.outcome IN ACCESS EXCLUSIVE MODE');
+	$admin->query('LOCK TABLE notif_private.outcome, notif_private.inbox IN ACCESS EXCLUSIVE MODE');
 	NotifTest::wait_for(sub { return one_value($node, "SELECT count(*) > 0 $waiting") eq 't' }, 20);
 	$admin->query('LOCK TABLE notif_private.cursor_standard, notif_private.tally_standard IN ACCESS EXCLUSIVE MODE');
 	$admin->query('COMMIT');
