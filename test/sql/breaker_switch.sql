@@ -1,19 +1,9 @@
 -- Breakers by hand, and how fast a provider may be asked.
-CREATE FUNCTION try(call text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer	text;
-	message	text;
-	detail	text;
-	hint	text;
-BEGIN
-	EXECUTE call INTO answer;
-	RETURN coalesce(answer, 'NULL');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN SQLSTATE || ': ' || message || CASE WHEN detail = '' THEN ' (no detail)' ELSE '' END
-		|| CASE WHEN hint = '' THEN ' (no hint)' ELSE '' END;
-END
-$$;
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set helpers :abs_srcdir '/sql/include/try.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
 CREATE FUNCTION apple(name text DEFAULT 'apple', topic text DEFAULT 'com.example.shop') RETURNS void LANGUAGE sql AS $$
 	SELECT notif.define_provider(name, 'apns',
 		jsonb_build_object('team_id', 'ABCDE12345', 'key_id', 'ABC123DEFG', 'topic', topic), key => 'file:/etc/notif/apns.p8');

@@ -28,7 +28,7 @@ SELECT count(notif.register_device(r, r, 'ios', lpad(to_hex(n), 64, '0')))
 FROM unnest('{ada,bob,cyd,dee,eve}'::text[]) WITH ORDINALITY u(r, n);
 
 -- ---- what is refused
-SELECT pg_temp.try(c) FROM (VALUES
+SELECT try(c) FROM (VALUES
 	('SELECT notif.define_category(''x'', requires_consent => ''{pigeon}'')'),
 	('SELECT notif.define_category(''x'', requires_consent => ''{push,NULL}'')'),
 	('SELECT notif.define_category(''x'', mandatory => true, requires_consent => ''{push}'')'),
@@ -68,7 +68,7 @@ SELECT pg_temp.try(c) FROM (VALUES
 	('SELECT notif.define_region_rule(''x'', ''{DE}'', ''{sms}'', consent => ''express'', zones => ''{Europe/Berlin}'')'),
 	('SELECT notif.drop_region_rule(''x'')')) v(c);
 -- the times are not part of the message's form
-SELECT split_part(pg_temp.try('SELECT notif.record_consent(''ada'', ''push'', ''marketing'', true, source => ''web'', at => notif.now() + interval ''1 hour'')'), ':', 1);
+SELECT split_part(try('SELECT notif.record_consent(''ada'', ''push'', ''marketing'', true, source => ''web'', at => notif.now() + interval ''1 hour'')'), ':', 1);
 -- nothing of it left a trace
 SELECT count(*) FROM notif_private.consent;
 SELECT count(*) FROM notif_private.region_rule;

@@ -3,21 +3,11 @@
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 
-CREATE FUNCTION pg_temp.try(call text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer	text;
-	message	text;
-	detail	text;
-	hint	text;
-BEGIN
-	EXECUTE call INTO answer;
-	RETURN coalesce(answer, 'NULL');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN SQLSTATE || ': ' || message || CASE WHEN detail = '' THEN ' (no detail)' ELSE '' END
-		|| CASE WHEN hint = '' THEN ' (no hint)' ELSE '' END;
-END
-$$;
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set helpers :abs_srcdir '/sql/include/try.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
 CREATE FUNCTION pg_temp.at(t timestamptz) RETURNS void LANGUAGE sql AS $$
 	SELECT notif_private.shift_clock((extract(epoch FROM t - notif.now()) * 1000000)::bigint)
 $$;
@@ -92,7 +82,7 @@ SELECT count(notif.register_device(r, r || d, 'ios', lpad(to_hex(10 * n + d), 64
 FROM unnest('{ada,bob,cyd}'::text[]) WITH ORDINALITY u(r, n) CROSS JOIN generate_series(1, 2) d;
 
 -- ---- what is refused
-SELECT pg_temp.try(c) FROM (VALUES
+SELECT try(c) FROM (VALUES
 	('SELECT notif.define_digest(''nothing'', ''1 min'', title => ''x'')'),
 	('SELECT notif.define_digest(''code'', ''1 min'', title => ''x'')'),
 	('SELECT notif.define_digest(''alarm'', ''1 min'', title => ''x'')'),

@@ -144,15 +144,15 @@ FROM exported;
 SELECT jsonb_path_query_array(e, '$.events[*].data.what') AS events, e #> '{consent,0,proof}' AS proof, e #> '{endpoints,1,suppression,0,reason}' AS listed FROM exported;
 -- whatever is marked as his is in it
 SELECT count(*) FROM exported, unnest(ARRAY['mark-ada-source', 'mark-ada-s"', 'mark-ada-t"', 'mark-ada-1', 'mark-ada-phone', 'ref-918273645', '192.0.2.7']) x WHERE strpos(e::text, x) = 0;
-SELECT pg_temp.try('SELECT notif.export_recipient(''nobody'')');
+SELECT try('SELECT notif.export_recipient(''nobody'')');
 
 -- ---- erased
-SELECT pg_temp.try(c) FROM (VALUES ('SELECT notif.erase_recipient(''nobody'')'), ('SELECT notif.erase_recipient(NULL)'),
+SELECT try(c) FROM (VALUES ('SELECT notif.erase_recipient(''nobody'')'), ('SELECT notif.erase_recipient(NULL)'),
 	('SELECT notif.erase_recipient(''bob'', repeat(''x'', 1001))')) v(c);
 CREATE TABLE before AS SELECT * FROM notif.state;
 SELECT notif.erase_recipient('ada-person', why => 'ticket 4711') > 0;
-SELECT pg_temp.try('SELECT notif.erase_recipient(''ada-person'')');
-SELECT pg_temp.try('SELECT notif.export_recipient(''ada-person'')');
+SELECT try('SELECT notif.erase_recipient(''ada-person'')');
+SELECT try('SELECT notif.export_recipient(''ada-person'')');
 SELECT state, runs, completed_at, why, requested_by = session_user AS by_me, counts FROM notif.erasures;
 -- the same word is free for somebody else, who is not he
 SELECT notif.upsert_recipient('ada-person') IS NOT NULL;
@@ -189,7 +189,7 @@ SELECT pg_temp.record(11, 'accepted');
 SELECT did FROM notif_private.worker_upkeep('30 days', 14);
 SELECT count(*), bool_and(completed_at IS NOT NULL) FROM notif.find_erasures('ada-person');
 SELECT count(*) FROM notif.find_erasures('bob');
-SELECT pg_temp.try('SELECT notif.publish(''like'', ''ada-person'')');
+SELECT try('SELECT notif.publish(''like'', ''ada-person'')');
 
 -- ---- two at a time
 SELECT notif.erase_recipient(r) > 0 FROM unnest('{bob,cyd}'::text[]) r;

@@ -3,21 +3,11 @@
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 
-CREATE FUNCTION pg_temp.try(call text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer	text;
-	message	text;
-	detail	text;
-	hint	text;
-BEGIN
-	EXECUTE call INTO answer;
-	RETURN coalesce(answer, 'NULL');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN SQLSTATE || ': ' || message || CASE WHEN detail = '' THEN ' (no detail)' ELSE '' END
-		|| CASE WHEN hint = '' THEN ' (no hint)' ELSE '' END;
-END
-$$;
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set helpers :abs_srcdir '/sql/include/try.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
 CREATE FUNCTION pg_temp.at(t timestamptz) RETURNS void LANGUAGE sql AS $$
 	SELECT notif_private.shift_clock((extract(epoch FROM t - notif.now()) * 1000000)::bigint)
 $$;
@@ -103,7 +93,7 @@ SELECT notif.upsert_recipient('ada', tz => 'Europe/Berlin') > 0, notif.upsert_re
 SELECT count(notif.register_device(r, r, 'ios', lpad(to_hex(n), 64, '0'))) FROM unnest('{ada,bob,cyd,dee}'::text[]) WITH ORDINALITY u(r, n);
 
 -- ---- what is refused
-SELECT pg_temp.try(c) FROM (VALUES
+SELECT try(c) FROM (VALUES
 	('SELECT notif.set_preference(''ada'', ''push'', ''social'', frequency => ''daily'')'),
 	('SELECT notif.set_preference(''ada'', ''push'', ''security'', frequency => ''daily'')'),
 	('SELECT notif.define_frequencies(''social'', ''nothing'')'),
@@ -117,7 +107,7 @@ SELECT pg_temp.try(c) FROM (VALUES
 	('SELECT notif.drop_frequencies(''social'')')) v(c);
 SELECT notif.define_frequencies('social', 'summary'), notif.define_frequencies('news', 'edition');
 SELECT * FROM notif.frequencies ORDER BY category;
-SELECT pg_temp.try(c) FROM (VALUES
+SELECT try(c) FROM (VALUES
 	('SELECT notif.define_digest(''summary'', ''1 min'', title => ''x'')'),
 	('SELECT notif.set_preference(''ada'', ''inbox'', ''social'', frequency => ''daily'')'),
 	('SELECT notif.set_preference(''ada'', ''push'', ''social'', false, ''daily'')'),
@@ -225,7 +215,7 @@ FROM (VALUES (480, NULL::integer, 'Europe/Berlin', '2027-01-13 06:59:59+00'::tim
 	(480, 1, 'Europe/Berlin', '2027-01-18 07:00+00'), (NULL, NULL, 'Asia/Kathmandu', '2027-01-13 12:00+00'), (NULL, NULL, 'UTC', '2027-01-13 12:00+00'),
 	(150, NULL, 'Europe/Berlin', '2027-03-27 12:00+00'), (150, NULL, 'Europe/Berlin', '2027-10-30 12:00+00'),
 	(600, 5, 'Pacific/Apia', '2011-12-29 12:00+00')) v(minute, weekday, zone, at);
-SELECT pg_temp.try('SELECT notif_private.next_local_time(1440, NULL, ''UTC'', now())');
+SELECT try('SELECT notif_private.next_local_time(1440, NULL, ''UTC'', now())');
 
 SELECT count(*) FROM notif.audit() WHERE NOT agrees;
 SELECT pg_temp.all_agree();

@@ -3,22 +3,11 @@
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 
--- What a call answers, or the error that it raises.
-CREATE FUNCTION pg_temp.try(call text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer	text;
-	message	text;
-	detail	text;
-	hint	text;
-BEGIN
-	EXECUTE call INTO answer;
-	RETURN coalesce(answer, 'NULL');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN SQLSTATE || ': ' || message || CASE WHEN detail = '' THEN ' (no detail)' ELSE '' END
-		|| CASE WHEN hint = '' THEN ' (no hint)' ELSE '' END;
-END
-$$;
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set helpers :abs_srcdir '/sql/include/try.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
 CREATE FUNCTION pg_temp.route() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	step	record;
@@ -69,7 +58,7 @@ SELECT count(notif.register_device(r, r || d, 'ios', lpad(to_hex(10 * n + d), 64
 FROM unnest('{ada,bob,cyd,dee,eve}'::text[]) WITH ORDINALITY u(r, n) CROSS JOIN generate_series(1, 2) d;
 
 -- ---- what is refused
-SELECT pg_temp.try(c) FROM (VALUES
+SELECT try(c) FROM (VALUES
 	('SELECT notif.define_category(''x'', mandatory => true, default_enabled => false)'),
 	('SELECT notif.define_category(''x'', mandatory => NULL)'),
 	('SELECT notif.define_category(''x'', default_enabled => NULL)'),
@@ -96,7 +85,7 @@ SELECT pg_temp.try(c) FROM (VALUES
 	('SELECT notif.explain(''like'', ''nobody'')'),
 	('SELECT notif.explain(''01890a5d-ac96-774b-bcce-b302099a8057'', ''ada'')')) v(c);
 -- the time is not part of the message's form
-SELECT split_part(pg_temp.try('SELECT notif.mute(''ada'', source => ''a'', until => ''2001-01-01'')'), ':', 1);
+SELECT split_part(try('SELECT notif.mute(''ada'', source => ''a'', until => ''2001-01-01'')'), ':', 1);
 -- nothing of it left a trace
 SELECT count(*) FROM notif_private.preference;
 SELECT count(*) FROM notif_private.mute;
@@ -205,7 +194,7 @@ SELECT pg_temp.all_agree();
 
 -- ---- mutes are bounded; those that are over make room
 SELECT count(notif.mute('eve', source => 'm' || i, until => notif.now() + interval '1 minute')) FROM generate_series(1, 1000) i;
-SELECT pg_temp.try('SELECT notif.mute(''eve'', source => ''one more'')');
+SELECT try('SELECT notif.mute(''eve'', source => ''one more'')');
 SELECT notif_private.shift_clock(61 * 1000000::bigint) > 0 AS later;
 SELECT notif.mute('eve', source => 'one more');
 SELECT count(*) FROM notif_private.mute WHERE recipient_id = (SELECT id FROM notif_private.recipient WHERE ref = 'eve');

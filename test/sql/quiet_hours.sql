@@ -3,21 +3,11 @@
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 
-CREATE FUNCTION pg_temp.try(call text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer	text;
-	message	text;
-	detail	text;
-	hint	text;
-BEGIN
-	EXECUTE call INTO answer;
-	RETURN coalesce(answer, 'NULL');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN SQLSTATE || ': ' || message || CASE WHEN detail = '' THEN ' (no detail)' ELSE '' END
-		|| CASE WHEN hint = '' THEN ' (no hint)' ELSE '' END;
-END
-$$;
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set helpers :abs_srcdir '/sql/include/try.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
 CREATE FUNCTION pg_temp.at(t timestamptz) RETURNS void LANGUAGE sql AS $$
 	SELECT notif_private.shift_clock((extract(epoch FROM t - notif.now()) * 1000000)::bigint)
 $$;
@@ -44,7 +34,7 @@ SELECT notif.upsert_recipient('ada', tz => 'Europe/Berlin') > 0, notif.upsert_re
 SELECT count(notif.register_device(r, r, 'ios', lpad(to_hex(n), 64, '0'))) FROM unnest('{ada,bob,cyd}'::text[]) WITH ORDINALITY u(r, n);
 
 -- ---- what is refused
-SELECT pg_temp.try(c) FROM (VALUES
+SELECT try(c) FROM (VALUES
 	('SELECT notif.define_category(''x'', quiet_hours => ''sometimes'')'),
 	('SELECT notif.set_quiet_hours(''nobody'', ''22:00'', ''08:00'')'),
 	('SELECT notif.set_quiet_hours(''cyd'', ''22:00'', ''08:00'')'),

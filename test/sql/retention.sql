@@ -10,7 +10,7 @@ SET timezone = 'UTC';
 \set ECHO all
 
 SELECT * FROM notif.retention ORDER BY what;
-SELECT pg_temp.try(c) FROM (VALUES
+SELECT try(c) FROM (VALUES
 	('SELECT notif.set_retention(''mail'', ''1 year'')'),
 	('SELECT notif.set_retention(NULL, ''1 year'')'),
 	('SELECT notif.set_retention(''standard'', ''1 hour'')'),

@@ -3,20 +3,14 @@
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 
-CREATE FUNCTION pg_temp.try(call text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer	text;
-	message	text;
-	detail	text;
-	hint	text;
-BEGIN
-	EXECUTE call INTO answer;
-	RETURN coalesce(answer, 'NULL');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN SQLSTATE || ': ' || regexp_replace(message, '[0-9a-f]{8}-[0-9a-f-]{27}', 'ID') || CASE WHEN detail = '' THEN ' (no detail)' ELSE '' END
-		|| CASE WHEN hint = '' THEN ' (no hint)' ELSE '' END;
-END
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set helpers :abs_srcdir '/sql/include/try.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
+-- without the ids, which differ each time
+CREATE FUNCTION pg_temp.try(call text) RETURNS text LANGUAGE sql AS $$
+	SELECT regexp_replace(try(call), '[0-9a-f]{8}-[0-9a-f-]{27}', 'ID')
 $$;
 CREATE FUNCTION pg_temp.at(t timestamptz) RETURNS void LANGUAGE sql AS $$
 	SELECT notif_private.shift_clock((extract(epoch FROM t - notif.now()) * 1000000)::bigint)

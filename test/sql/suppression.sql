@@ -22,7 +22,7 @@ SELECT notif.register_device(r, 'phone', 'ios', repeat(t, 32)) > 0 FROM (VALUES 
 SELECT notif.register_device('ada', 'tablet', 'ipados', repeat('a2', 32)) > 0;
 
 -- ---- what is refused
-SELECT pg_temp.try(c) FROM (VALUES
+SELECT try(c) FROM (VALUES
 	('SELECT notif.suppress('''', ''email'', ''complaint'')'),
 	('SELECT notif.suppress(NULL, ''email'', ''complaint'')'),
 	('SELECT notif.suppress(''  '', NULL, ''complaint'')'),

@@ -1,20 +1,5 @@
 -- Calls of tests of policy: the workers' steps in a session, and what came of each event.
--- What a call answers, or the error that it raises.
-CREATE FUNCTION pg_temp.try(call text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer	text;
-	message	text;
-	detail	text;
-	hint	text;
-BEGIN
-	EXECUTE call INTO answer;
-	RETURN coalesce(answer, 'NULL');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN SQLSTATE || ': ' || message || CASE WHEN detail = '' THEN ' (no detail)' ELSE '' END
-		|| CASE WHEN hint = '' THEN ' (no hint)' ELSE '' END;
-END
-$$;
+\ir try.sql
 CREATE FUNCTION pg_temp.at(t timestamptz) RETURNS void LANGUAGE sql AS $$
 	SELECT notif_private.shift_clock((extract(epoch FROM t - notif.now()) * 1000000)::bigint)
 $$;
