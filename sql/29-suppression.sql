@@ -85,9 +85,6 @@ CREATE FUNCTION notif_private.suppressed_lately(p_batch notif_private.attempt[])
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET jit = off AS $$
 BEGIN
-	IF NOT EXISTS (SELECT FROM notif_private.suppression s WHERE s.recent_address IS NOT NULL) THEN
-		RETURN NULL;
-	END IF;
 	RETURN (SELECT array_agg(l.found ORDER BY b.nth)
 			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
 													 expires_at, charged, collapse, subject, campaign, due, nth)
@@ -100,4 +97,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.suppressed_lately(notif_private.attempt[]) IS
-	'For each attempt of a batch whether its address got onto the suppression list lately (NULL: not); NULL while no entry is recent, since the flags of the endpoints say it all then.';
+	'For each attempt of a batch whether its address got onto the suppression list lately (NULL: not). Not asked while no entry is recent, since the flags of the endpoints say it all then.';

@@ -18,6 +18,8 @@ $$;
 COMMENT ON FUNCTION notif_private.ord_base_@TIER@() IS
 	'The number below those that a step of the router gives its attempts.';
 
+-- Whom an event cannot reach.  Not part of the fanout's own statement, which as a rule
+-- reaches everybody and is shorter to start without it.
 CREATE FUNCTION notif_private.miss_@TIER@(p_turn bigint, p_attempts notif_private.attempt[], p_reasons text[], p_now timestamptz) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off

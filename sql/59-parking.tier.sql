@@ -19,9 +19,6 @@ BEGIN
 		   AND NOT EXISTS (SELECT FROM notif_private.parking x
 							WHERE x.tier = @TIERNO@ AND x.route_id = p_lane AND x.what = p.what AND x.name = p.name AND NOT x.drained)
 		ON CONFLICT (tier, route_id, what, name) DO UPDATE SET drained = false;
-	ELSIF NOT EXISTS (SELECT FROM notif_private.parking k
-					   WHERE k.tier = @TIERNO@ AND k.route_id = p_lane AND NOT k.drained AND k.what <> 'condition') THEN
-		RETURN;
 	END IF;
 	SELECT array_agg(CASE k.what WHEN 'type' THEN k.subject_id ELSE - k.subject_id END), array_agg(k.id),
 		   array_agg(EXISTS (SELECT FROM notif_private.pause p WHERE p.what = k.what AND p.name = k.name)),

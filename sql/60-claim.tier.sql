@@ -396,11 +396,9 @@ BEGIN
 	-- all that is known of an attempt stays in batch, at its place.  No verdict: it passes.
 	settled AS MATERIALIZED (
 		SELECT b.nth, b.mask, b.recipient, b.ord, b.delivery, b.expires_at, b.attempt,
-			   CASE WHEN c.halted IS NULL AND b.wait IS NULL AND b.says <> 'check' THEN split_part(b.says, ':', 1)
-					WHEN c.halted IS NOT NULL THEN split_part(c.halted, ':', 1)
+			   CASE WHEN c.stop IS NOT NULL THEN split_part(c.stop, ':', 1)
 					WHEN b.wait IS NOT NULL OR b.says = 'check' THEN 'deferred' END AS verdict,
-			   CASE WHEN c.halted IS NULL AND b.wait IS NULL AND b.says <> 'check' THEN substr(b.says, strpos(b.says, ':') + 1)
-					WHEN c.halted IS NOT NULL THEN substr(c.halted, strpos(c.halted, ':') + 1)
+			   CASE WHEN c.stop IS NOT NULL THEN substr(c.stop, strpos(c.stop, ':') + 1)
 					WHEN b.wait IS NOT NULL THEN b.why
 					WHEN b.says = 'check' THEN 'condition' END AS reason,
 			   CASE WHEN b.wait IS NOT NULL THEN b.wait WHEN b.says = 'check' THEN v_check_at END AS next_at,
@@ -408,9 +406,10 @@ BEGIN
 			   CASE WHEN b.wait IS NULL THEN CASE WHEN b.says = 'check' THEN - v_check_in END ELSE - b.park END AS lane
 		  FROM batch b
 		 CROSS JOIN LATERAL (
-			SELECT CASE WHEN b.halt IS NULL AND b.newer IS NOT NULL
-							 AND NOT EXISTS (SELECT FROM batch n WHERE n.delivery = b.newer AND n.halt IS NOT NULL)
-						THEN 'superseded:collapse' ELSE b.halt END AS halted OFFSET 0) c
+			SELECT CASE WHEN h.halted IS NULL AND b.wait IS NULL AND b.says <> 'check' THEN b.says ELSE h.halted END AS stop
+			  FROM (SELECT CASE WHEN b.halt IS NULL AND b.newer IS NOT NULL
+									 AND NOT EXISTS (SELECT FROM batch n WHERE n.delivery = b.newer AND n.halt IS NOT NULL)
+								THEN 'superseded:collapse' ELSE b.halt END AS halted OFFSET 0) h OFFSET 0) c
 	),
 	-- Those that a limit applies to, ranked person by person, each one's in order.
 	asked AS MATERIALIZED (
