@@ -85,9 +85,8 @@ CREATE FUNCTION notif_private.suppressed_lately(p_batch notif_private.attempt[])
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET jit = off AS $$
 BEGIN
-	RETURN (SELECT array_agg(l.found ORDER BY b.nth)
-			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-													 expires_at, charged, collapse, subject, campaign, due, nth)
+	RETURN (SELECT array_agg(l.found ORDER BY b.ordinality)
+			  FROM unnest(p_batch) WITH ORDINALITY b
 			  LEFT JOIN LATERAL (
 				SELECT true AS found
 				  FROM (SELECT e.channel, e.address FROM notif_private.endpoint e WHERE e.id = b.endpoint OFFSET 0) ep

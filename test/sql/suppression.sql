@@ -86,6 +86,15 @@ SELECT count(notif.publish('like', recipients => '{cyd}', data => '{"what": "3 l
 SELECT pg_temp.route();
 SELECT pg_temp.claim();
 SELECT * FROM pg_temp.fates() WHERE what LIKE '3%';
+-- and nobody else in the batch is taken for it, whatever comes of him
+SELECT notif.upsert_recipient('dot') > 0, notif.register_device('dot', 'phone', 'ios', repeat('d1', 32)) > 0;
+SELECT notif.publish('like', 'cyd', '{"what": "4 like"}') IS NOT NULL;
+SELECT notif.publish('like', 'dot', '{"what": "4 like"}', send_if => 'true') IS NOT NULL;
+SELECT pg_temp.route();
+SELECT pg_temp.claim();
+SELECT o.state, o.reason, e.device_id
+FROM notif_private.outcome o JOIN notif_private.event v ON v.id = o.event AND v.data ->> 'what' = '4 like'
+JOIN notif_private.endpoint e ON e.id = o.endpoint ORDER BY 1;
 SELECT count(*) > 0 AS recent FROM notif_private.suppression WHERE recent_address IS NOT NULL;
 -- while the transaction is open that may have brought it, it stays recent
 BEGIN;
