@@ -43,16 +43,17 @@ claim_row(Dispatcher *d, Lane *lane, Flight *flight, const NotifRows *rows, uint
 	a->recipient = notif_spi_int64(rows, row, 8, NULL);
 	a->endpoint = notif_spi_int64(rows, row, 9, NULL);
 	a->expires_at = notif_spi_timestamptz(rows, row, 10, NULL);
-	a->collapse = notif_spi_int64(rows, row, 11, &none);
+	a->charged_at = notif_spi_timestamptz(rows, row, 11, NULL);
+	a->collapse = notif_spi_int64(rows, row, 12, &none);
 	a->collapses = !none;
-	a->subject = notif_spi_int64(rows, row, 12, &none);
+	a->subject = notif_spi_int64(rows, row, 13, &none);
 	a->has_subject = !none;
-	a->campaign = notif_spi_int32(rows, row, 13, &none);
-	a->conditional = notif_spi_bool(rows, row, 14, NULL);
-	text->address = notif_spi_text(rows, row, 15, turn);
-	text->ref = notif_spi_text(rows, row, 16, turn);
-	text->locale = notif_spi_text(rows, row, 17, turn);
-	text->attributes = notif_spi_text(rows, row, 18, turn);
+	a->campaign = notif_spi_int32(rows, row, 14, &none);
+	a->conditional = notif_spi_bool(rows, row, 15, NULL);
+	text->address = notif_spi_text(rows, row, 16, turn);
+	text->ref = notif_spi_text(rows, row, 17, turn);
+	text->locale = notif_spi_text(rows, row, 18, turn);
+	text->attributes = notif_spi_text(rows, row, 19, turn);
 	return a;
 }
 

@@ -122,6 +122,7 @@ typedef struct Attempt
 	int64		recipient;
 	int64		endpoint;
 	TimestampTz expires_at;
+	TimestampTz charged_at;		/* when it passed the rate limits */
 	int32		type_id;
 	int16		attempt;
 	int16		tries;

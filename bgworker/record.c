@@ -59,7 +59,7 @@ attempt_datum(const Attempt *a)
 	values[6] = Int64GetDatum(a->recipient);
 	values[7] = Int64GetDatum(a->endpoint);
 	values[8] = TimestampTzGetDatum(a->expires_at);
-	values[9] = BoolGetDatum(true);
+	values[9] = TimestampTzGetDatum(a->charged_at);
 	values[10] = Int64GetDatum(a->collapse);
 	nulls[10] = !a->collapses;
 	values[11] = Int64GetDatum(a->subject);

@@ -56,7 +56,7 @@ static NotifStmt stmt_check = {
 };
 
 /* sql/92-upkeep.sql counts them */
-#define UPKEEP_STEPS 15
+#define UPKEEP_STEPS 16
 #define UPKEEP_STEP_KEYS 9		/* expired idempotency keys */
 #define UPKEEP_STEP_RETENTION 11
 

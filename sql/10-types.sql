@@ -37,7 +37,7 @@ CREATE TYPE notif_private.attempt AS (
 	recipient	bigint,
 	endpoint	bigint,
 	expires_at	timestamptz,
-	charged		boolean,		-- rate limits have been charged for it
+	charged_at	timestamptz,	-- when it passed the rate limits, which were charged for it; NULL: not yet
 	collapse	bigint,			-- hash of its collapse key; NULL: none
 	-- what the gates ask of its event, so that a claim need not look at events
 	subject		bigint,			-- hashes of source and thread, see subject_of(); NULL: it has neither

@@ -49,6 +49,11 @@ CREATE FUNCTION notif_private.wake_conditions() RETURNS void
 COMMENT ON FUNCTION notif_private.wake_conditions() IS
 	'At commit, wakes the worker that asks conditions; a no-op where notif is not preloaded.';
 
+CREATE FUNCTION notif_private.wake_upkeep() RETURNS void
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'notif_wake_upkeep_sql';
+COMMENT ON FUNCTION notif_private.wake_upkeep() IS
+	'At commit, wakes the upkeep worker; a no-op where notif is not preloaded.';
+
 CREATE FUNCTION notif_private.hold_unsent(recipient bigint) RETURNS void
 	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'notif_hold_unsent';
 COMMENT ON FUNCTION notif_private.hold_unsent(bigint) IS
@@ -131,10 +136,10 @@ CREATE FUNCTION notif_private.rate_take(state bytea, limits bigint[], at timesta
 COMMENT ON FUNCTION notif_private.rate_take(bytea, bigint[], timestamptz, integer) IS
 	'Takes so many units out of one window; 54000 if it has fewer left.';
 
-CREATE FUNCTION notif_private.rate_give(state bytea, limits bigint[], at timestamptz, units integer) RETURNS bytea
+CREATE FUNCTION notif_private.rate_give(state bytea, limits bigint[], at timestamptz, units integer, mask bigint) RETURNS bytea
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_give';
-COMMENT ON FUNCTION notif_private.rate_give(bytea, bigint[], timestamptz, integer) IS
-	'Gives units back to one window that were taken until that time and never used.';
+COMMENT ON FUNCTION notif_private.rate_give(bytea, bigint[], timestamptz, integer, bigint) IS
+	'Gives units back that were taken at that time, or by it, and never used, to the windows of those limits for whose place mask has a bit.';
 
 CREATE FUNCTION notif_private.rate_until(limits bigint[], at timestamptz) RETURNS timestamptz
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_rate_until';

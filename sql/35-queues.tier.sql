@@ -52,7 +52,7 @@ CREATE TABLE notif_private.schedule_@TIER@ (
 	endpoint	bigint NOT NULL,
 	event		uuid NOT NULL,
 	expires_at	timestamptz NOT NULL,
-	charged		boolean NOT NULL,
+	charged_at	timestamptz,
 	collapse	bigint,
 	subject		bigint,
 	campaign	integer,

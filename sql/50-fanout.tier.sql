@@ -32,7 +32,7 @@ BEGIN
 			   CASE WHEN a.reason = 'no_route' THEN 'failed' ELSE 'suppressed' END::notif.outcome_state, true, a.reason,
 			   a.event, a.type_id, a.recipient, a.endpoint, a.tries, a.ord, a.expires_at, p_now
 		  FROM unnest(p_attempts, p_reasons)
-			   a(delivery, attempt, tries, ord, event, type_id, recipient, endpoint, expires_at, charged, collapse,
+			   a(delivery, attempt, tries, ord, event, type_id, recipient, endpoint, expires_at, charged_at, collapse,
 				 subject, campaign, due, conditional, reason)
 		  LEFT JOIN LATERAL (SELECT t.retention FROM notif_private.type t WHERE t.id = a.type_id OFFSET 0) t ON true
 		RETURNING outcome.state
@@ -177,7 +177,7 @@ BEGIN
 		SELECT CASE WHEN count(*) > 0 THEN notif_private.miss_@TIER@(p_turn,
 				array_agg((CASE WHEN p.endpoint IS NULL THEN notif_private.item_id(p.event, p.recipient)
 								ELSE notif_private.delivery_id(p.event, p.endpoint) END,
-						   0, 0, p_ord + p.n, p.event, p.type_id, p.recipient, p.endpoint, p.expires_at, false, NULL, NULL, NULL, NULL,
+						   0, 0, p_ord + p.n, p.event, p.type_id, p.recipient, p.endpoint, p.expires_at, NULL, NULL, NULL, NULL, NULL,
 						   NULL)::notif_private.attempt),
 				array_agg(CASE WHEN p.active IS NOT TRUE THEN 'recipient_inactive'
 							   WHEN p.stop IS NOT NULL THEN p.stop
@@ -198,7 +198,7 @@ BEGIN
 	  INTO attempts, direct, lanes, v_gathered, v_done
 	  FROM (SELECT p.n, p.lane,
 				   (notif_private.delivery_id(p.event, p.endpoint), 1, 0, p_ord + p.n, p.event, p.type_id, p.recipient,
-					p.endpoint, p.expires_at, false, p.collapse, p.subject, p.campaign, NULL, p.conditional)::notif_private.attempt AS attempt
+					p.endpoint, p.expires_at, NULL, p.collapse, p.subject, p.campaign, NULL, p.conditional)::notif_private.attempt AS attempt
 			  FROM pair p WHERE p.at_once) x;
 	IF v_gathered IS NOT NULL THEN
 		PERFORM notif_private.merge_@TIER@(p_turn, v_gathered);

@@ -98,7 +98,7 @@ BEGIN
 						WHEN b.attempt >= 32000 THEN 'failed:condition_unchecked'
 						ELSE 'check' END AS says
 			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-													 expires_at, charged, collapse, subject, campaign, due, conditional, nth)
+													 expires_at, charged_at, collapse, subject, campaign, due, conditional, nth)
 			 CROSS JOIN LATERAL (SELECT coalesce(b.conditional, false) OR coalesce(b.type_id = ANY (v_types), false) AS has) hs
 			  LEFT JOIN LATERAL (SELECT t.ordered FROM notif_private.type t WHERE t.id = b.type_id OFFSET 0) ty ON true
 			  LEFT JOIN LATERAL (
@@ -116,7 +116,7 @@ BEGIN
 		INSERT INTO notif_private.checking_@TIER@ AS c (endpoint, lane, until, first)
 		SELECT b.endpoint, p_lane, conditions_@TIER@.due, min(b.ord)
 		  FROM unnest(p_batch, says) b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-									   expires_at, charged, collapse, subject, campaign, due, conditional, says)
+									   expires_at, charged_at, collapse, subject, campaign, due, conditional, says)
 		 WHERE b.says = 'check' AND (SELECT t.ordered FROM notif_private.type t WHERE t.id = b.type_id)
 		 GROUP BY b.endpoint ORDER BY b.endpoint
 		ON CONFLICT ON CONSTRAINT checking_@TIER@_pkey DO UPDATE
@@ -151,7 +151,7 @@ BEGIN
 	IF (hz.due, hz.place, hz.id) >= (asked.due, asked.place, asked.id) THEN
 		RETURN '{}';
 	END IF;
-	SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint, s.expires_at, s.charged,
+	SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint, s.expires_at, s.charged_at,
 					  s.collapse, s.subject, s.campaign, NULL, s.conditional)::notif_private.attempt ORDER BY s.n),
 		   (array_agg(s.due_at ORDER BY s.n DESC))[1], (array_agg(s.ord ORDER BY s.n DESC))[1],
 		   (array_agg(s.delivery ORDER BY s.n DESC))[1]
@@ -206,7 +206,7 @@ BEGIN
 		CONTINUE WHEN room <= 0;
 		-- Rows and bounds of one snapshot: what commits meanwhile is for the next turn.
 		-- due is the time under which each is filed.
-		SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint, s.expires_at, s.charged,
+		SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint, s.expires_at, s.charged_at,
 						  s.collapse, s.subject, s.campaign, s.due_at, s.conditional)::notif_private.attempt ORDER BY s.n)
 		  INTO v_batch
 		  FROM (SELECT x.*, row_number() OVER () AS n

@@ -37,7 +37,7 @@ BEGIN
 		spare := leased;
 		leased := 0;
 		IF spare > 0 THEN
-			state := notif_private.rate_give(state, notif_private.limit_numbers(l), until, spare);
+			state := notif_private.rate_give(state, notif_private.limit_numbers(l), until, spare, -1);
 		END IF;
 	END IF;
 	leased := coalesce(leased, 0);

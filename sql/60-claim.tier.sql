@@ -30,9 +30,8 @@ CREATE FUNCTION notif_private.superseded_@TIER@(p_batch notif_private.attempt[],
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET jit = off AS $$
 BEGIN
-	RETURN (SELECT array_agg(n.delivery ORDER BY b.nth)
-			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-													 expires_at, charged, collapse, subject, campaign, due, conditional, nth)
+	RETURN (SELECT array_agg(n.delivery ORDER BY b.ordinality)
+			  FROM unnest(p_batch) WITH ORDINALITY b
 			  LEFT JOIN LATERAL (
 				SELECT newer.delivery
 				  FROM (SELECT o.delivery, o.event, o.expires_at, o.ord, o.type_id, o.conditional FROM notif_private.outbox_@TIER@ o
@@ -62,9 +61,8 @@ CREATE FUNCTION notif_private.waits_@TIER@(p_batch notif_private.attempt[], p_la
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET jit = off AS $$
 BEGIN
-	RETURN (SELECT array_agg(w.until ORDER BY b.nth)
-			  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-													 expires_at, charged, collapse, subject, campaign, due, conditional, nth)
+	RETURN (SELECT array_agg(w.until ORDER BY b.ordinality)
+			  FROM unnest(p_batch) WITH ORDINALITY b
 			  LEFT JOIN LATERAL (
 				SELECT max(k.until) AS until FROM notif_private.blocked_@TIER@ k
 				 WHERE k.endpoint = b.endpoint AND k.lane = p_lane AND k.until > coalesce(p_horizon, '-infinity') AND k.ord < b.ord
@@ -129,11 +127,11 @@ BEGIN
 	),
 	again AS (
 		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-												   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign, conditional)
+												   recipient, endpoint, event, expires_at, charged_at, collapse, subject, campaign, conditional)
 		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', a.next_at), v_inc, a.lane, a.next_at, a.delivery,
 			   hashint8(a.recipient) & 63,
 			   -- tries stays: a deferral is not an attempt
-			   a.attempt + 1, a.tries, a.type_id, a.ord, a.recipient, a.endpoint, a.event, a.expires_at, a.charged,
+			   a.attempt + 1, a.tries, a.type_id, a.ord, a.recipient, a.endpoint, a.event, a.expires_at, a.charged_at,
 			   a.collapse, a.subject, a.campaign, a.conditional
 		  FROM away a WHERE a.verdict = 'deferred'
 		RETURNING 1
@@ -162,6 +160,9 @@ BEGIN
 											  array_agg(substr(s.reason, strpos(s.reason, ':') + 1) ORDER BY s.nth), p_now)
 		   FROM unnest(p_stops) s WHERE s.verdict = 'merged';
 	END IF;
+	PERFORM notif_private.give_back(@TIERNO@::smallint, p_lane, (
+		SELECT array_agg(p_batch[s.nth]) FROM unnest(p_stops) s
+		 WHERE s.verdict <> 'deferred' AND (p_batch[s.nth]).charged_at IS NOT NULL));
 	RETURN done;
 END
 $$;
@@ -215,8 +216,8 @@ COMMENT ON FUNCTION notif_private.charge_@TIER@(bigint[], bigint[], timestamptz[
 CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worker bigint, p_flight bigint,
 										  p_batch notif_private.attempt[], p_horizon timestamptz)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
-				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, conditional boolean, address text, ref text,
-				   locale text, attributes text)
+				   recipient bigint, endpoint bigint, expires_at timestamptz, charged_at timestamptz, collapse bigint, subject bigint, campaign integer,
+				   conditional boolean, address text, ref text, locale text, attributes text)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET jit = off AS $$
@@ -301,7 +302,7 @@ BEGIN
 	RETURN QUERY
 	WITH batch AS MATERIALIZED (
 		SELECT b.nth::integer AS nth, b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint, b.expires_at,
-			   b.collapse, b.subject, b.campaign, b.conditional, ep.address, rc.ref, rc.locale, rc.attributes,
+			   coalesce(b.charged_at, v_now) AS charged_at, b.collapse, b.subject, b.campaign, b.conditional, ep.address, rc.ref, rc.locale, rc.attributes,
 			   -- In quiet hours what bypasses them does not wait behind what they put off.
 			   CASE WHEN b.attempt >= 32000 THEN NULL
 					WHEN pk.park IS NOT NULL THEN pk.due
@@ -337,13 +338,13 @@ BEGIN
 						 AND (q.until + q.jitter >= b.expires_at OR b.attempt >= 32000) THEN 'expired:' || q.why
 			   END AS halt, v_newer[b.nth] AS newer, v_says[b.nth] AS says,
 			   -- charged once per delivery: later attempts pass free
-			   CASE WHEN v_here IS NULL OR b.charged THEN 0
+			   CASE WHEN v_here IS NULL OR b.charged_at IS NOT NULL THEN 0
 					WHEN b.campaign IS NULL OR v_campaigns IS NULL THEN ty.limits & v_here
 					ELSE ty.limits & (v_here | (SELECT coalesce(bit_or(c.bits), 0) FROM unnest(v_campaigns, v_of_campaigns) c(id, bits)
 												 WHERE c.id = b.campaign))
 			   END AS mask
 		  FROM unnest(p_batch) WITH ORDINALITY b(delivery, attempt, tries, ord, event, type_id, recipient, endpoint,
-												 expires_at, charged, collapse, subject, campaign, due, conditional, nth)
+												 expires_at, charged_at, collapse, subject, campaign, due, conditional, nth)
 		  LEFT JOIN LATERAL (SELECT greatest(b.due, p_horizon + interval '1 microsecond') AS due WHERE b.due > v_now OFFSET 0) later ON true
 		  LEFT JOIN LATERAL (SELECT t.enabled, t.ordered, t.limits, t.category_number AS number, t.default_enabled,
 									t.mandatory, t.category, t.bypasses_quiet AS bypass, t.needs
@@ -462,7 +463,7 @@ BEGIN
 		INSERT INTO notif_private.flight_@TIER@ (ring, worker, flight, closed, lane, attempts)
 		SELECT p_turn % 4, p_worker, p_flight, false, p_lane, f.attempts
 		  FROM (SELECT array_agg((b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint,
-								  b.expires_at, true, b.collapse, b.subject, b.campaign, NULL, b.conditional)::notif_private.attempt) AS attempts
+								  b.expires_at, b.charged_at, b.collapse, b.subject, b.campaign, NULL, b.conditional)::notif_private.attempt) AS attempts
 				  FROM batch b CROSS JOIN marked m WHERE m.stops[b.nth] IS NOT TRUE) f
 		 WHERE f.attempts IS NOT NULL
 		RETURNING cardinality(flight_@TIER@.attempts) AS n
@@ -483,7 +484,7 @@ BEGIN
 		  FROM away a CROSS JOIN marked m
 	)
 	SELECT cardinality(p_batch), b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint,
-		   b.expires_at, b.collapse, b.subject, b.campaign, b.conditional, b.address, b.ref, b.locale, b.attributes
+		   b.expires_at, b.charged_at, b.collapse, b.subject, b.campaign, b.conditional, b.address, b.ref, b.locale, b.attributes
 	  FROM proof LEFT JOIN batch b ON proof.held AND proof.stops[b.nth] IS NOT TRUE
 	 ORDER BY b.ord;
 END
@@ -507,7 +508,7 @@ BEGIN
 	SELECT c.ring, c.seq, c.due, c.place, c.id INTO hz FROM notif_private.cursor_@TIER@ c
 	 WHERE c.role = 3 AND c.lane = p_lane AND c.key = '00000000-0000-0000-0000-000000000000' ORDER BY c.seq DESC LIMIT 1;
 	SELECT array_agg((s.delivery, s.attempt, s.tries, s.ord, s.event, s.type_id, s.recipient, s.endpoint,
-					  s.expires_at, s.charged, s.collapse, s.subject, s.campaign,
+					  s.expires_at, s.charged_at, s.collapse, s.subject, s.campaign,
 					  CASE WHEN p_lane < 0 THEN timestamptz '-infinity' END, s.conditional)::notif_private.attempt ORDER BY s.n),
 		   (array_agg(s.due_at ORDER BY s.n DESC))[1], (array_agg(s.ord ORDER BY s.n DESC))[1],
 		   (array_agg(s.delivery ORDER BY s.n DESC))[1]
@@ -550,7 +551,7 @@ BEGIN
 		FOR v_late IN SELECT x FROM pg_snapshot_xip(s_from) x
 			WHERE pg_visible_in_snapshot(x, s_to) AND (at_xid IS NULL OR x >= at_xid) ORDER BY x LOOP
 			SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
-							  o.expires_at, false, o.collapse, o.subject, o.campaign, o.due, o.conditional)::notif_private.attempt ORDER BY o.n),
+							  o.expires_at, NULL, o.collapse, o.subject, o.campaign, o.due, o.conditional)::notif_private.attempt ORDER BY o.n),
 				   (array_agg(o.ord ORDER BY o.n DESC))[1]
 			  INTO v_more, v_ord
 			  FROM (SELECT o.*, row_number() OVER () AS n
@@ -569,7 +570,7 @@ BEGIN
 		END LOOP;
 	END IF;
 	SELECT array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint,
-					  o.expires_at, false, o.collapse, o.subject, o.campaign, o.due, o.conditional)::notif_private.attempt ORDER BY o.n),
+					  o.expires_at, NULL, o.collapse, o.subject, o.campaign, o.due, o.conditional)::notif_private.attempt ORDER BY o.n),
 		   (array_agg(o.xid ORDER BY o.n DESC))[1], (array_agg(o.ord ORDER BY o.n DESC))[1]
 	  INTO v_more, v_xid, v_ord
 	  FROM (SELECT o.*, row_number() OVER () AS n
@@ -592,8 +593,8 @@ COMMENT ON FUNCTION notif_private.read_window_@TIER@(integer, pg_snapshot, pg_sn
 CREATE FUNCTION notif_private.worker_claim_@TIER@(p_lane integer, p_limit integer, p_worker bigint, p_flight bigint,
 												  p_due boolean DEFAULT true, p_careful boolean DEFAULT false)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
-				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, conditional boolean, address text, ref text,
-				   locale text, attributes text)
+				   recipient bigint, endpoint bigint, expires_at timestamptz, charged_at timestamptz, collapse bigint, subject bigint, campaign integer,
+				   conditional boolean, address text, ref text, locale text, attributes text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET enable_sort = off SET jit = off AS $$
@@ -671,8 +672,8 @@ COMMENT ON FUNCTION notif_private.worker_claim_@TIER@(integer, integer, bigint, 
 CREATE FUNCTION notif_private.worker_fly_@TIER@(p_lane integer, p_attempts notif_private.attempt[], p_lanes integer[],
 												p_worker bigint, p_flight bigint)
 	RETURNS TABLE (batch integer, delivery uuid, attempt smallint, tries smallint, ord bigint, event uuid, type_id integer,
-				   recipient bigint, endpoint bigint, expires_at timestamptz, collapse bigint, subject bigint, campaign integer, conditional boolean, address text, ref text,
-				   locale text, attributes text)
+				   recipient bigint, endpoint bigint, expires_at timestamptz, charged_at timestamptz, collapse bigint, subject bigint, campaign integer,
+				   conditional boolean, address text, ref text, locale text, attributes text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET jit = off AS $$
 DECLARE

@@ -18,7 +18,7 @@ BEGIN
 			   u.recipient, u.endpoint, u.tries + 1, p_provider, nullif(u.ref, ''), nullif(u.status, 0), u.latency, u.flight,
 			   u.ord, u.expires_at, p_now
 		  FROM unnest(p_attempts, p_reasons, p_statuses, p_refs, p_latencies, p_flights)
-			   u(delivery, attempt, tries, ord, event, type_id, recipient, endpoint, expires_at, charged, collapse,
+			   u(delivery, attempt, tries, ord, event, type_id, recipient, endpoint, expires_at, charged_at, collapse,
 				 subject, campaign, due, conditional, reason, status, ref, latency, flight)
 		  LEFT JOIN LATERAL (SELECT t.retention FROM notif_private.type t WHERE t.id = u.type_id OFFSET 0) po ON true
 	),
@@ -71,7 +71,7 @@ BEGIN
 	RETURN QUERY
 	WITH told AS MATERIALIZED (
 		SELECT u.delivery, u.attempt, u.tries, u.ord, u.event, u.type_id, u.recipient, u.endpoint, u.expires_at,
-			   u.collapse, u.subject, u.campaign, u.conditional, replace(u.verdict, '_free', '') AS verdict,
+			   u.charged_at, u.collapse, u.subject, u.campaign, u.conditional, replace(u.verdict, '_free', '') AS verdict,
 			   u.verdict NOT IN ('not_sent', 'superseded', 'retry_free', 'unknown_free') AS counts,
 			   u.reason, u.status, u.ref, u.latency, u.flight, u.gone_at,
 			   po.on_unknown, po.max_attempts, po.retention, po.ordered,
@@ -86,7 +86,7 @@ BEGIN
 							 random() * least(po.retry_cap, po.retry_base * power(2, least(u.tries, 20))))
 				   END) + interval '1 microsecond' AS wanted_at
 		  FROM unnest(p_attempts, p_verdicts, p_reasons, p_statuses, p_refs, p_latencies, p_retry_after, p_gone_at, p_flights)
-			   u(delivery, attempt, tries, ord, event, type_id, recipient, endpoint, expires_at, charged, collapse,
+			   u(delivery, attempt, tries, ord, event, type_id, recipient, endpoint, expires_at, charged_at, collapse,
 				 subject, campaign, due, conditional, verdict, reason, status, ref, latency, retry_after, gone_at, flight)
 		  LEFT JOIN LATERAL (SELECT t.ordered, t.on_unknown, t.max_attempts, t.retention, t.retry_base, t.retry_cap
 							   FROM notif_private.type t
@@ -139,10 +139,10 @@ BEGIN
 	),
 	again AS (
 		INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-												   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign, conditional)
+												   recipient, endpoint, event, expires_at, charged_at, collapse, subject, campaign, conditional)
 		SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', d.next_at), v_inc, p_lane, d.next_at, d.delivery, hashint8(d.recipient) & 63,
 			   d.attempt + 1, d.tries + d.counts::integer, d.type_id, d.ord, d.recipient, d.endpoint, d.event,
-			   d.expires_at, true, d.collapse, d.subject, d.campaign, d.conditional
+			   d.expires_at, d.charged_at, d.collapse, d.subject, d.campaign, d.conditional
 		  FROM decided d WHERE d.state IN ('retry', 'deferred', 'unknown')
 		RETURNING due_at
 	),
@@ -186,6 +186,11 @@ BEGIN
 		SELECT v_turn % 4, p_worker, f, true, p_lane FROM unnest(p_closed) f
 	)
 	SELECT count(*)::integer, min(a.due_at) FROM again a;
+	IF p_verdicts && '{not_sent,superseded,message_bad}' THEN
+		PERFORM notif_private.give_back(@TIERNO@::smallint, p_lane, (
+			SELECT array_agg(p_attempts[i]) FROM generate_subscripts(p_attempts, 1) i
+			 WHERE p_verdicts[i] IN ('not_sent', 'superseded', 'message_bad')));
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_record_@TIER@(integer, integer, bigint, notif_private.attempt[], text[], text[], integer[], text[], integer[], integer[], bigint[], bigint[], bigint[]) IS
@@ -239,10 +244,10 @@ BEGIN
 			RETURNING outcome.state
 		), again AS (
 			INSERT INTO notif_private.schedule_@TIER@ (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-													   recipient, endpoint, event, expires_at, charged, collapse, subject, campaign, conditional)
+													   recipient, endpoint, event, expires_at, charged_at, collapse, subject, campaign, conditional)
 			SELECT notif_private.schedule_part('notif_private.schedule_@TIER@', v_now), v_inc, fl.lane, greatest(v_now, v_horizon) + interval '1 microsecond',
 				   d.delivery, hashint8(d.recipient) & 63, d.attempt + 1, d.tries + 1, d.type_id, d.ord, d.recipient, d.endpoint,
-				   d.event, d.expires_at, true, d.collapse, d.subject, d.campaign, d.conditional
+				   d.event, d.expires_at, d.charged_at, d.collapse, d.subject, d.campaign, d.conditional
 			  FROM doubt d WHERE d.state = 'unknown'
 			RETURNING 1
 		), blocking AS (

@@ -20,7 +20,7 @@ BEGIN
 	FOR lane IN EXECUTE format(
 		'SELECT o.lane AS id, r.channel,
 				array_agg((o.delivery, o.attempt, o.tries, o.ord, o.event, o.type_id, o.recipient, o.endpoint, o.expires_at,
-						   false, o.collapse, o.subject, o.campaign, o.due, o.conditional)::notif_private.attempt ORDER BY o.ord) AS batch
+						   NULL, o.collapse, o.subject, o.campaign, o.due, o.conditional)::notif_private.attempt ORDER BY o.ord) AS batch
 		   FROM notif_private.outbox_%1$s o JOIN notif_private.route r ON r.id = o.lane
 		  WHERE o.lane = ANY (ARRAY(SELECT x.id FROM notif_private.route x)) AND o.incarnation = notif_private.current_incarnation()
 			AND o.xid = pg_current_xact_id() AND o.event = $1

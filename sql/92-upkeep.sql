@@ -127,7 +127,7 @@ DECLARE
 	n			integer;
 BEGIN
 	did := false;
-	FOR step IN coalesce(p_step, 1) .. coalesce(p_step, 15) LOOP
+	FOR step IN coalesce(p_step, 1) .. coalesce(p_step, 16) LOOP
 		-- Until a restored installation is confirmed its queues are evidence: only
 		-- partitions are made for what is published meanwhile.
 		EXIT WHEN step > 1 AND EXISTS (SELECT FROM notif_private.instance i
@@ -164,6 +164,7 @@ BEGIN
 		WHEN 13 THEN one := notif_private.settle_suppressions() > 0;
 		WHEN 14 THEN one := notif_private.erase_some();
 		WHEN 15 THEN one := notif_private.forget_marks() > 0;
+		WHEN 16 THEN one := notif_private.settle_returns() > 0;
 		END CASE;
 		did := did OR one;
 	END LOOP;
@@ -171,7 +172,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_upkeep(interval, integer) IS
-	'Upkeep, one step (1 to 15) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys, changes of zones long ago, old rows of shared limits and of duplicates, and blocks that are over removed, retention, digests of long ago, suppressions settled, erasures, marks of what is gone. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
+	'Upkeep, one step (1 to 16) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys, changes of zones long ago, old rows of shared limits and of duplicates, and blocks that are over removed, retention, digests of long ago, suppressions settled, erasures, marks of what is gone, what rate limits get back. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
 
 CREATE FUNCTION notif_private.worker_drop_shell(p_child text) RETURNS boolean
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$

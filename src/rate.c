@@ -395,7 +395,8 @@ notif_rate_give(PG_FUNCTION_ARGS)
 
 	rate_limits(PG_GETARG_ARRAYTYPE_P(1), &limits);
 	rate_check(notif_ratelimit_refund(old.at, (size_t) (old.end - old.at), limits.layers, limits.n,
-									  rate_time(PG_GETARG_TIMESTAMPTZ(2)), PG_GETARG_INT32(3), state, sizeof(state), &len));
+									  rate_mask(&limits, (uint64) PG_GETARG_INT64(4)), rate_time(PG_GETARG_TIMESTAMPTZ(2)),
+									  PG_GETARG_INT32(3), state, sizeof(state), &len));
 	PG_RETURN_BYTEA_P(rate_row(NULL, 0, state, len));
 }
 

@@ -92,7 +92,7 @@ utility_hook(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 								query_env, dest, completion);
 
 	if (extension)
-		notif_wake_upkeep_at_commit();
+		notif_wake_launcher_at_commit();
 	if (commit_prepared)
 	{
 		notif_optout_everybody(MyDatabaseId);

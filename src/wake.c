@@ -30,6 +30,7 @@
 #define PENDING_CHANGE(tier)	(1U << (NOTIF_TIERS + (tier)))
 #define PENDING_UPKEEP			(1U << (2 * NOTIF_TIERS))
 #define PENDING_CONDITIONS		(1U << (2 * NOTIF_TIERS + 1))
+#define PENDING_LAUNCHER		(1U << (2 * NOTIF_TIERS + 2))
 
 /* What the current transaction wakes, as the bits above. */
 static uint32 wake_pending = 0;
@@ -62,9 +63,9 @@ notif_wake_for_change(int tier)
 }
 
 void
-notif_wake_upkeep_at_commit(void)
+notif_wake_launcher_at_commit(void)
 {
-	wake_note(PENDING_UPKEEP);
+	wake_note(PENDING_UPKEEP | PENDING_LAUNCHER);
 }
 
 void
@@ -159,13 +160,12 @@ wake_for(uint32 due)
 	}
 	if (due & PENDING_CONDITIONS)
 		notif_wake_worker(MyDatabaseId, NOTIF_WORKER_CONDITIONS, NOTIF_TIER_NONE);
-	if ((due & PENDING_UPKEEP) == 0)
-		wake_waiting_upkeep();
 	if (due & PENDING_UPKEEP)
-	{
 		notif_wake_worker(MyDatabaseId, NOTIF_WORKER_UPKEEP, NOTIF_TIER_NONE);
+	else
+		wake_waiting_upkeep();
+	if (due & PENDING_LAUNCHER)
 		notif_wake_launcher();
-	}
 }
 
 /*
@@ -264,10 +264,10 @@ notif_wake_conditions_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Wakes this database's upkeep and the launcher, at commit. */
+/* Wakes this database's upkeep, at commit. */
 Datum
 notif_wake_upkeep_sql(PG_FUNCTION_ARGS)
 {
-	notif_wake_upkeep_at_commit();
+	wake_note(PENDING_UPKEEP);
 	PG_RETURN_VOID();
 }

@@ -26,8 +26,8 @@ extern void notif_wake_at_commit(int tier);
  * configuration or a switch has changed. */
 extern void notif_wake_for_change(int tier);
 
-/* Likewise for this database's upkeep worker and the launcher. */
-extern void notif_wake_upkeep_at_commit(void);
+/* Likewise for the launcher and this database's upkeep worker, if it has one. */
+extern void notif_wake_launcher_at_commit(void);
 
 /* Likewise for this database's conditions worker. */
 extern void notif_wake_conditions_at_commit(void);

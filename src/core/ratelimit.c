@@ -441,31 +441,26 @@ notif_ratelimit_charge_each(const uint8_t *state, size_t len,
 
 NotifStatus
 notif_ratelimit_refund(const uint8_t *state, size_t len,
-					   const NotifRateLayer *layers, int n_layers,
+					   const NotifRateLayer *layers, int n_layers, uint64_t mask,
 					   int64_t charged_at_ms, int units,
 					   uint8_t *out, size_t out_size, size_t *out_len)
 {
 	RateLog		logs[NOTIF_RATE_LAYERS_MAX];
 
 	*out_len = 0;
-	if (!rate_layers_valid(layers, n_layers) || charged_at_ms > RATE_TIME_MAX / 2 || units < 0)
+	if (!rate_layers_valid(layers, n_layers) || charged_at_ms < 0 || charged_at_ms > RATE_TIME_MAX / 2 ||
+		units < 0)
 		return NOTIF_EINVAL;
 	rate_read_state(state, len, layers, n_layers, logs);
 	for (int i = 0; i < n_layers; i++)
 	{
 		RateLog    *log = &logs[i];
+		int64_t		time = rate_mark_time(&layers[i], charged_at_ms);
 		int			mark = -1;
 
-		if (charged_at_ms < 0)
-			mark = log->n_marks > 0 ? 0 : -1;
-		else
-		{
-			int64_t		time = rate_mark_time(&layers[i], charged_at_ms);
-
-			while (mark + 1 < log->n_marks && log->marks[mark + 1].time <= time)
-				mark++;
-		}
-		if (mark < 0)
+		while (mark + 1 < log->n_marks && log->marks[mark + 1].time <= time)
+			mark++;
+		if (mark < 0 || (mask >> i & 1) == 0)
 			continue;
 		log->marks[mark].count -= log->marks[mark].count < (uint32_t) units ?
 			log->marks[mark].count : (uint32_t) units;

@@ -90,15 +90,15 @@ NotifStatus notif_ratelimit_charge(const uint8_t *state, size_t len,
 								   int *granted, int *stopping_layer, int64_t *retry_at_ms);
 
 /*
- * Gives back units that were charged at charged_at_ms and never sent.  If these
+ * Gives back units that were charged at charged_at_ms and never sent, to those
+ * layers[i] of whose mask bit i is set; the others stay as they are.  If these
  * very units are not there any more, the latest ones before them go, which can
  * only make later sends wait longer, never let one too many pass; no more than
- * were charged at one time, and a layer that has none gives nothing.
- * charged_at_ms < 0: not known, the earliest go.  Errors as above, also for a
- * negative number of units.
+ * were charged at one time, and a layer that has none gives nothing.  Errors as
+ * above, also for a negative number of units.
  */
 NotifStatus notif_ratelimit_refund(const uint8_t *state, size_t len,
-								   const NotifRateLayer *layers, int n_layers,
+								   const NotifRateLayer *layers, int n_layers, uint64_t mask,
 								   int64_t charged_at_ms, int units,
 								   uint8_t *out, size_t out_size, size_t *out_len);
 

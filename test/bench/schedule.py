@@ -80,9 +80,9 @@ def wait_for_days(cluster, lane, waiting):
     cluster.pg.rows("""
         SET synchronous_commit = off;
         INSERT INTO notif_private.schedule_bulk (part, incarnation, lane, due_at, delivery, slot, attempt, tries, type_id, ord,
-                                                 recipient, endpoint, event, expires_at, charged)
+                                                 recipient, endpoint, event, expires_at)
         SELECT notif_private.schedule_part('notif_private.schedule_bulk', x.at), 1, %(lane)d, x.at, gen_random_uuid(),
-               hashint8(e.recipient_id) & 63, 2, 0, t.id, x.i, e.recipient_id, e.id, notif_private.uuid_at(now()), notif.now() + interval '9 days', false
+               hashint8(e.recipient_id) & 63, 2, 0, t.id, x.i, e.recipient_id, e.id, notif_private.uuid_at(now()), notif.now() + interval '9 days'
         FROM (SELECT i, notif.now() + interval '2 days' + i * interval '3 days' / %(n)d AS at FROM generate_series(1, %(n)d) i) x
         CROSS JOIN (SELECT id FROM notif_private.type WHERE name = 'spread') t
         JOIN (SELECT id, recipient_id, row_number() OVER () AS n FROM notif_private.endpoint) e

@@ -112,7 +112,7 @@ LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	{
 		size_t		refunded_len;
 
-		if (notif_ratelimit_refund(out, out_len, layers, n, now, 1, out, sizeof(out),
+		if (notif_ratelimit_refund(out, out_len, layers, n, UINT64_MAX, now, 1, out, sizeof(out),
 								   &refunded_len) != NOTIF_OK || refunded_len > out_len + 64)
 			__builtin_trap();
 	}

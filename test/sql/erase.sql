@@ -117,6 +117,9 @@ SELECT notif.publish('like', recipients => '{ada-person,bob}', data => '{"what":
 SELECT pg_temp.route();
 SELECT notif.publish('like', recipients => '{ada-person,bob}', data => '{"what": "7 unrouted"}') IS NOT NULL;
 SELECT notif.publish('like', 'ada-person', '{"what": "8 mark-ada"}') IS NOT NULL;
+-- and a limit has something to be given back
+INSERT INTO notif_private.rate_return (recipient_id, critical, mask, charged_at)
+SELECT id, false, 1, notif.now() FROM notif_private.recipient WHERE ref = 'ada-person';
 SELECT DISTINCT f.rel, f.col FROM marks, pg_temp.found(m) f ORDER BY 1, 2;
 SELECT pg_temp.all_agree();
 SELECT * FROM notif.audit() WHERE NOT agrees;

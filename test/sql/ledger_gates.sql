@@ -154,7 +154,7 @@ DECLARE
 	a	notif_private.attempt[];
 	n	integer;
 BEGIN
-	SELECT array_agg((f.delivery, f.attempt, f.tries, 1, f.event, f.type_id, f.recipient, f.endpoint, f.expires_at, true, NULL, NULL, NULL, NULL, NULL)::notif_private.attempt)
+	SELECT array_agg((f.delivery, f.attempt, f.tries, 1, f.event, f.type_id, f.recipient, f.endpoint, f.expires_at, notif.now(), NULL, NULL, NULL, NULL, NULL)::notif_private.attempt)
 	INTO a FROM notif_private.flying_standard f
 	JOIN notif_private.recipient r ON r.id = f.recipient JOIN notif_private.type t ON t.id = f.type_id
 	WHERE f.flight = record.flight AND r.ref = record.person AND t.name = record.type;

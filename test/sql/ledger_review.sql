@@ -29,7 +29,7 @@ DECLARE
 	f	bigint[];
 	n	integer;
 BEGIN
-	SELECT array_agg((x.delivery, x.attempt, x.tries, 1, x.event, x.type_id, x.recipient, x.endpoint, x.expires_at, true, NULL, NULL, NULL, NULL, NULL)::notif_private.attempt),
+	SELECT array_agg((x.delivery, x.attempt, x.tries, 1, x.event, x.type_id, x.recipient, x.endpoint, x.expires_at, notif.now(), NULL, NULL, NULL, NULL, NULL)::notif_private.attempt),
 		   array_agg(x.flight)
 	INTO a, f FROM notif_private.flying_standard x;
 	n := coalesce(cardinality(a), 0);

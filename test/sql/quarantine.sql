@@ -14,7 +14,7 @@ SELECT count(notif.publish('note', 'p' || i, jsonb_build_object('n', i))) FROM g
 SELECT attempts FROM notif_private.worker_route_standard(2000);
 CREATE TABLE flown AS
 SELECT row_number() OVER () AS nth, (c.delivery, c.attempt, c.tries, c.ord, c.event, c.type_id, c.recipient, c.endpoint, c.expires_at,
-									 true, c.collapse, c.subject, c.campaign, NULL, c.conditional)::notif_private.attempt AS a
+									 c.charged_at, c.collapse, c.subject, c.campaign, NULL, c.conditional)::notif_private.attempt AS a
 FROM notif_private.worker_claim_standard((SELECT id FROM notif_private.route), 100, 1, 1) c;
 
 GRANT SELECT ON flown TO notif_owner;

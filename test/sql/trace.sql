@@ -51,7 +51,7 @@ BEGIN
 	RETURN (SELECT r.retries FROM notif_private.worker_record_standard(
 		(SELECT id FROM notif_private.route), (SELECT id FROM notif_private.provider), 7,
 		(SELECT array_agg((f.delivery, f.attempt, f.tries, f.ord, f.event, f.type_id, f.recipient, f.endpoint, f.expires_at,
-						   true, NULL, NULL, NULL, NULL, NULL)::notif_private.attempt ORDER BY f.ref, f.device_id) FROM flown f),
+						   notif.now(), NULL, NULL, NULL, NULL, NULL)::notif_private.attempt ORDER BY f.ref, f.device_id) FROM flown f),
 		verdicts, reasons, statuses, array_fill(''::text, ARRAY[cardinality(verdicts)]), zero,
 		-- what is to be tried again is so in an hour
 		array_fill(3600, ARRAY[cardinality(verdicts)]), zero::bigint[],

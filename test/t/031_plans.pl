@@ -147,7 +147,7 @@ BEGIN
 	at := cpu();
 	LOOP
 		f := f + 1;
-		SELECT array_agg((c.delivery, c.attempt, c.tries, c.ord, c.event, c.type_id, c.recipient, c.endpoint, c.expires_at, true, NULL, NULL, NULL, NULL, NULL)::notif_private.attempt)
+		SELECT array_agg((c.delivery, c.attempt, c.tries, c.ord, c.event, c.type_id, c.recipient, c.endpoint, c.expires_at, notif.now(), NULL, NULL, NULL, NULL, NULL)::notif_private.attempt)
 		INTO a FROM notif_private.worker_claim_standard(lane, 1000, 1, f) c WHERE c.delivery IS NOT NULL;
 		COMMIT;
 		EXIT WHEN a IS NULL;

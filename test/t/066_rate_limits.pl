@@ -138,6 +138,21 @@ is(scalar(keys %ids), $sent, 'the provider has no other');
 is(one_value($node, q{SELECT count(*) FROM notif_private.outcome WHERE terminal AND state = 'suppressed' AND reason = 'rate_limited:provider'}), 12 * PEOPLE - $sent, 'the others are counted');
 balanced($node, 'shared');
 
+# ---- what never left costs nothing -------------------------------------------------------
+
+one_value($node, q{SELECT notif.drop_rate_limit('provider');
+	SELECT notif.define_type('greeting', 'limited', title => 'Hello {recipient.name}');
+	SELECT notif.define_rate_limit('greetings', 3, '1 hour', type => 'greeting')});
+one_value($node, q{SELECT notif.publish('greeting', 'p4') FROM generate_series(1, 2)});
+ok(wait_idle($node), 'who has no name is not greeted');
+one_value($node, q{SELECT notif.upsert_recipient('p4', attributes => '{"name": "Ada"}')});
+one_value($node, q{SELECT notif.publish('greeting', 'p4')});
+ok(wait_idle($node), 'but then');
+is(fates('greeting'), 'accepted 1, failed placeholder_missing: recipient.name 2', 'two could not be rendered');
+ok(wait_true($node, q{SELECT (notif_private.rate_look(r.state, notif_private.limit_numbers(l), notif.now()))[1] = 2
+	FROM notif_private.rate r, notif_private.rate_limit l
+	WHERE NOT r.critical AND r.recipient_id = (SELECT id FROM notif_private.recipient WHERE ref = 'p4')}), 'and count for nothing');
+
 is(one_value($node, q{SELECT count(*) FROM pg_stat_database WHERE deadlocks > 0}), 0, 'no deadlock in all this');
 no_crash($node, 'no crash and no error');
 $node->stop;

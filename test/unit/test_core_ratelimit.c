@@ -262,7 +262,7 @@ test_clock_back(void)
 static NotifStatus
 refund(const NotifRateLayer *layers, int n, int64_t charged_at)
 {
-	return notif_ratelimit_refund(state, state_len, layers, n, charged_at, 1, state, sizeof(state),
+	return notif_ratelimit_refund(state, state_len, layers, n, UINT64_MAX, charged_at, 1, state, sizeof(state),
 								  &state_len);
 }
 
@@ -280,11 +280,15 @@ test_refund(void)
 	charge(two, 2, 10400, 2);
 	CHECK_INT(granted, 1);
 	CHECK_INT(retry_at, 11300); /* what is left was sent at 10300, 10300, 10400 */
-	/* unknown time: the earliest goes */
-	CHECK_INT(refund(two, 2, -1), NOTIF_OK);
+	/* not to a layer that is not asked for: the other one has room now */
+	CHECK_INT(notif_ratelimit_refund(state, state_len, two, 2, 2, 10300, 1, state, sizeof(state), &state_len), NOTIF_OK);
+	charge(two, 2, 10500, 1);
+	CHECK_INT(granted, 0);
+	CHECK_INT(notif_ratelimit_refund(state, state_len, two, 2, 1, 10300, 1, state, sizeof(state), &state_len), NOTIF_OK);
 	charge(two, 2, 10500, 2);
 	CHECK_INT(granted, 1);
 	CHECK_INT(retry_at, 11300);
+	CHECK_INT(refund(two, 2, -1), NOTIF_EINVAL);
 	/* nothing at or before that time: nothing to give back */
 	CHECK_INT(refund(two, 2, 9000), NOTIF_OK);
 	charge(two, 2, 10600, 1);
@@ -517,14 +521,14 @@ test_look_and_units(void)
 	/* dated at the end of its sub-window, and given back there */
 	CHECK_INT(notif_ratelimit_until(&two[0], 64100), 64100);
 	CHECK_INT(notif_ratelimit_until(&two[1], 64100), 65000);
-	CHECK_INT(notif_ratelimit_refund(state, state_len, &two[1], 1, 65000, 2, state, sizeof(state), &state_len), NOTIF_OK);
+	CHECK_INT(notif_ratelimit_refund(state, state_len, &two[1], 1, 1, 65000, 2, state, sizeof(state), &state_len), NOTIF_OK);
 	CHECK_INT(notif_ratelimit_look(state, state_len, &two[1], 1, 64200, left, next), NOTIF_OK);
 	CHECK_INT(left[0], 3199);
 	/* no more than there are */
-	CHECK_INT(notif_ratelimit_refund(state, state_len, &two[1], 1, 65000, 99, state, sizeof(state), &state_len), NOTIF_OK);
+	CHECK_INT(notif_ratelimit_refund(state, state_len, &two[1], 1, 1, 65000, 99, state, sizeof(state), &state_len), NOTIF_OK);
 	CHECK_INT(notif_ratelimit_look(state, state_len, &two[1], 1, 64200, left, next), NOTIF_OK);
 	CHECK_INT(left[0], 3200);
-	CHECK_INT(notif_ratelimit_refund(state, state_len, &two[1], 1, 65000, -1, state, sizeof(state), &state_len), NOTIF_EINVAL);
+	CHECK_INT(notif_ratelimit_refund(state, state_len, &two[1], 1, 1, 65000, -1, state, sizeof(state), &state_len), NOTIF_EINVAL);
 }
 
 int
