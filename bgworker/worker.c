@@ -29,6 +29,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
@@ -51,6 +52,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -127,6 +129,7 @@ static void worker_caught(NotifWorker *worker, const NotifWorkerOps *ops, void *
 static void worker_note_error(NotifWorker *worker, const ErrorData *error);
 static void worker_wait(NotifWorker *worker, long timeout_ms);
 static void worker_build_wait_set(int fd);
+static bool worker_lock_extension(NotifWorker *worker);
 
 /* ---- life ------------------------------------------------------------------ */
 
@@ -671,15 +674,36 @@ worker_build_wait_set(int fd)
 /* ---- transactions ---------------------------------------------------------- */
 
 /*
- * The lock on the extension is taken inside the transaction and the extension
- * looked up again under it: DROP EXTENSION either waits for this transaction
- * or has happened.
+ * Whether the extension that the worker was started for is still there.  The lock
+ * on it is taken inside the transaction and it is looked for under the lock: DROP
+ * EXTENSION either waits for this transaction or has happened.  Extensions are in
+ * no cache, so after the first time its schema is asked for, which lives as long.
  */
+static bool
+worker_lock_extension(NotifWorker *worker)
+{
+	Oid			extension = worker->extension;
+
+	if (!OidIsValid(extension))
+	{
+		extension = get_extension_oid(NOTIF_EXTENSION, true);
+		if (!OidIsValid(extension))
+			return false;
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		if (get_extension_oid(NOTIF_EXTENSION, true) != extension)
+			return false;
+		worker->schema = get_namespace_oid(NOTIF_PRIVATE_SCHEMA, false);
+		worker->extension = extension;
+		return true;
+	}
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	return SearchSysCacheExists1(NAMESPACEOID, ObjectIdGetDatum(worker->schema));
+}
+
 bool
 notif_worker_begin(NotifWorker *worker, const char *label)
 {
 	int			timeout_ms = worker->transaction_timeout_ms;
-	Oid			extension;
 
 	if (worker->stopping)
 	{
@@ -693,21 +717,12 @@ notif_worker_begin(NotifWorker *worker, const char *label)
 	notif_spi_begin(label, timeout_ms);
 	notif_worker_count(worker, NOTIF_COUNT_TRANSACTIONS, 1);
 
-	extension = get_extension_oid(NOTIF_EXTENSION, true);
-	if (OidIsValid(extension))
-	{
-		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-		if (get_extension_oid(NOTIF_EXTENSION, true) != extension)
-			extension = InvalidOid;
-	}
-	if (!OidIsValid(extension) ||
-		(OidIsValid(worker->extension) && worker->extension != extension))
+	if (!worker_lock_extension(worker))
 	{
 		worker->extension_gone = true;
 		notif_worker_rollback(worker);
 		return false;
 	}
-	worker->extension = extension;
 	return true;
 }
 

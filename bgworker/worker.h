@@ -58,6 +58,7 @@ typedef struct NotifWorker
 
 	/* private to worker.c */
 	Oid			extension;
+	Oid			schema;			/* its NOTIF_PRIVATE_SCHEMA */
 	bool		extension_gone;
 	int64		stop_deadline_ms;
 	int64		pause_until_ms;

@@ -59,5 +59,6 @@ CREATE TYPE notif_private.stop AS (
 -- How many of a batch the gates stopped.
 CREATE TYPE notif_private.stopped AS (
 	ended		bigint,
-	refiled		bigint			-- put off: they wait in the schedule
+	refiled		bigint,			-- put off: they wait in the schedule
+	stops		boolean[]		-- of each attempt of the batch: whether it is one of them; NULL: none is
 );

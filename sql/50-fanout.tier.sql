@@ -55,7 +55,7 @@ CREATE FUNCTION notif_private.fanout_@TIER@(p_turn bigint, p_ord bigint, p_event
 											OUT direct notif_private.attempt[], OUT lanes integer[])
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
-	SET enable_material = off SET jit = off AS $$
+	SET enable_material = off SET enable_memoize = off SET jit = off AS $$
 DECLARE
 	-- Bounds known when the statement starts: of the event's partitions only
 	-- those in between are opened.

@@ -1,17 +1,18 @@
 -- The router's steps of tier @TIER@.  Each call is one transaction of the router.
 
--- Reads the next events after a position, at most p_limit, in (xid, id) order.
-CREATE FUNCTION notif_private.read_events_@TIER@(s_from pg_snapshot, s_to pg_snapshot, at_xid xid8, at_id uuid,
-												 p_limit integer)
-	RETURNS TABLE (id uuid, xid xid8, kind smallint, topic_id integer, audience integer)
+-- Reads the next events after a position, at most p_limit, in (xid, id) order.  Arrays, not
+-- rows: most often it is one event, which pays for every node of a plan.  They are
+-- gathered from an ordered subquery with nothing between, so in its order.
+CREATE FUNCTION notif_private.read_events_@TIER@(s_from pg_snapshot, s_to pg_snapshot, at_xid xid8, at_id uuid, p_limit integer,
+												 OUT ids uuid[], OUT xids xid8[], OUT kinds smallint[],
+												 OUT topics integer[], OUT audiences integer[])
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 	SET enable_material = off SET enable_sort = off SET jit = off AS $$
 DECLARE
 	v_inc	constant smallint := notif_private.current_incarnation();
 	v_max	constant xid8 := pg_snapshot_xmax(s_from);
-	v_found	integer := 0;
-	v_n		integer;
+	got		record;
 	v_late	xid8;
 	v_hole	xid8;
 	v_xid	xid8;
@@ -22,15 +23,17 @@ BEGIN
 	IF pg_snapshot_xmin(s_from) < v_max AND (at_xid IS NULL OR at_xid < v_max) THEN
 		FOR v_late IN SELECT x FROM pg_snapshot_xip(s_from) x
 			WHERE pg_visible_in_snapshot(x, s_to) AND (at_xid IS NULL OR x >= at_xid) ORDER BY x LOOP
-			RETURN QUERY
-				SELECT e.id, e.xid, e.kind, e.topic_id, coalesce(cardinality(e.recipients), 0)
-				  FROM notif_private.event e
-				 WHERE e.tier = @TIERNO@ AND e.incarnation = v_inc AND e.xid = v_late
-				   AND e.id > CASE WHEN v_late = at_xid THEN at_id ELSE '00000000-0000-0000-0000-000000000000' END
-				 ORDER BY e.xid, e.id LIMIT p_limit - v_found;
-			GET DIAGNOSTICS v_n = ROW_COUNT;
-			v_found := v_found + v_n;
-			IF v_found >= p_limit THEN
+			SELECT array_agg(e.id) AS ids, array_agg(e.xid) AS xids, array_agg(e.kind) AS kinds, array_agg(e.topic_id) AS topics,
+				   array_agg(e.audience) AS audiences
+			  INTO got
+			  FROM (SELECT x.id, x.xid, x.kind, x.topic_id, coalesce(cardinality(x.recipients), 0) AS audience
+					  FROM notif_private.event x
+					 WHERE x.tier = @TIERNO@ AND x.incarnation = v_inc AND x.xid = v_late
+					   AND x.id > CASE WHEN v_late = at_xid THEN at_id ELSE '00000000-0000-0000-0000-000000000000' END
+					 ORDER BY x.xid, x.id LIMIT p_limit - coalesce(cardinality(ids), 0)) e;
+			ids := ids || got.ids; xids := xids || got.xids; kinds := kinds || got.kinds; topics := topics || got.topics;
+			audiences := audiences || got.audiences;
+			IF cardinality(ids) >= p_limit THEN
 				RETURN;
 			END IF;
 		END LOOP;
@@ -44,17 +47,19 @@ BEGIN
 	v_xid := CASE WHEN at_xid >= v_max THEN at_xid ELSE v_max END;
 	v_id := CASE WHEN at_xid >= v_max THEN at_id ELSE '00000000-0000-0000-0000-000000000000' END;
 	LOOP
-		RETURN QUERY
-			SELECT e.id, e.xid, e.kind, e.topic_id, coalesce(cardinality(e.recipients), 0)
-			  FROM notif_private.event e
-			 WHERE e.tier = @TIERNO@ AND e.incarnation = v_inc
-			   AND e.xid >= v_max AND e.xid < coalesce(v_hole, pg_snapshot_xmax(s_to))
-			   AND (e.xid, e.id) > (v_xid, v_id)
-			   AND pg_visible_in_snapshot(e.xid, s_to)
-			 ORDER BY e.xid, e.id LIMIT p_limit - v_found;
-		GET DIAGNOSTICS v_n = ROW_COUNT;
-		v_found := v_found + v_n;
-		EXIT WHEN v_hole IS NULL OR v_found >= p_limit;
+		SELECT array_agg(e.id) AS ids, array_agg(e.xid) AS xids, array_agg(e.kind) AS kinds, array_agg(e.topic_id) AS topics,
+			   array_agg(e.audience) AS audiences
+		  INTO got
+		  FROM (SELECT x.id, x.xid, x.kind, x.topic_id, coalesce(cardinality(x.recipients), 0) AS audience
+				  FROM notif_private.event x
+				 WHERE x.tier = @TIERNO@ AND x.incarnation = v_inc
+				   AND x.xid >= v_max AND x.xid < coalesce(v_hole, pg_snapshot_xmax(s_to))
+				   AND (x.xid, x.id) > (v_xid, v_id)
+				   AND pg_visible_in_snapshot(x.xid, s_to)
+				 ORDER BY x.xid, x.id LIMIT p_limit - coalesce(cardinality(ids), 0)) e;
+		ids := ids || got.ids; xids := xids || got.xids; kinds := kinds || got.kinds; topics := topics || got.topics;
+		audiences := audiences || got.audiences;
+		EXIT WHEN v_hole IS NULL OR cardinality(ids) >= p_limit;
 		IF v_xid <= v_hole THEN
 			v_xid := v_hole;
 			v_id := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
@@ -64,7 +69,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.read_events_@TIER@(pg_snapshot, pg_snapshot, xid8, uuid, integer) IS
-	'Events that became visible between two snapshots, after a position, in (xid, id) order.';
+	'Events that became visible between two snapshots, after a position, in (xid, id) order: an array of each column, NULL if there are none.';
 
 -- Expands the small ones of a list of events, turns the others into expansions.
 CREATE FUNCTION notif_private.spread_@TIER@(p_turn bigint, p_ids uuid[], p_kinds smallint[],
@@ -74,6 +79,7 @@ CREATE FUNCTION notif_private.spread_@TIER@(p_turn bigint, p_ids uuid[], p_kinds
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	small	uuid[] := '{}';
+	done	record;
 	redo	uuid;
 	base	bigint := notif_private.ord_base_@TIER@();
 	nth		integer := 0;
@@ -90,8 +96,8 @@ BEGIN
 	END IF;
 	attempts := 0;
 	IF cardinality(small) > 0 THEN
-		SELECT f.attempts, f.direct, f.lanes INTO attempts, direct, lanes
-		  FROM notif_private.fanout_@TIER@(p_turn, base, small, NULL, p_direct) f;
+		done := notif_private.fanout_@TIER@(p_turn, base, small, NULL, p_direct);
+		attempts := done.attempts; direct := done.direct; lanes := done.lanes;
 	END IF;
 	IF cardinality(expansions) > 0 THEN
 		INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, place)
@@ -269,13 +275,11 @@ DECLARE
 	at			record;
 	v_turn		constant bigint := notif_private.turn_@TIER@();
 	v_to		pg_snapshot;
-	ids			uuid[];
-	xids		xid8[];
-	kinds		smallint[];
-	topics		integer[];
-	audiences	integer[];
+	got			record;		-- what was read: read_events_@TIER@()
+	done		record;		-- what came of it: spread_@TIER@()
 	v_seq		bigint;
-	v_read		bigint;
+	v_read		integer;
+	v_people	bigint;		-- of all that was read
 	last_xid	xid8;
 	last_id		uuid;
 	bulk_key	uuid;
@@ -296,14 +300,18 @@ BEGIN
 	v_seq := at.seq + 1;
 	-- The window's end is fixed before anything is read.
 	v_to := coalesce(at.s_to, pg_current_snapshot());
-	SELECT array_agg(e.id ORDER BY e.n) FILTER (WHERE e.kept), array_agg(e.xid ORDER BY e.n) FILTER (WHERE e.kept),
-		   array_agg(e.kind ORDER BY e.n) FILTER (WHERE e.kept), array_agg(e.topic_id ORDER BY e.n) FILTER (WHERE e.kept),
-		   array_agg(e.audience ORDER BY e.n) FILTER (WHERE e.kept), count(*)
-	  INTO ids, xids, kinds, topics, audiences, v_read
-	  FROM (SELECT r.*, r.n = 1 OR sum(least(r.audience, 500)) OVER (ORDER BY r.n) <= p_limit AS kept
-			  FROM (SELECT x.*, row_number() OVER () AS n
-					  FROM notif_private.read_events_@TIER@(at.s_from, v_to, at.xid, at.id, least(p_limit, 500)) x) r) e;
-	events := coalesce(cardinality(ids), 0);
+	got := notif_private.read_events_@TIER@(at.s_from, v_to, at.xid, at.id, least(p_limit, 500));
+	v_read := coalesce(cardinality(got.ids), 0);
+	-- as many of them as have no more people than a step may expand, and at least one
+	events := v_read;
+	v_people := got.audiences[1];
+	IF v_read > 1 THEN
+		SELECT count(*) FILTER (WHERE u.n = 1 OR u.expanded <= p_limit), sum(u.audience) INTO events, v_people
+		  FROM (SELECT a.audience, a.n, sum(least(a.audience, 500)) OVER (ORDER BY a.n) AS expanded
+				  FROM unnest(got.audiences) WITH ORDINALITY a(audience, n)) u;
+		got.ids := got.ids[1:events]; got.kinds := got.kinds[1:events]; got.topics := got.topics[1:events];
+		got.audiences := got.audiences[1:events];
+	END IF;
 	IF events = 0 THEN
 		-- The window is used up.  Nothing is written unless something was read in
 		-- it, the ring has turned, the old start has become far to scan from, or
@@ -317,21 +325,21 @@ BEGIN
 		END IF;
 		RETURN;
 	END IF;
-	last_xid := xids[events];
-	last_id := ids[events];
+	last_xid := got.xids[events];
+	last_id := got.ids[events];
 	IF p_careful THEN
-		SELECT s.attempts, s.expansions, s.due INTO attempts, expansions, due
-		  FROM notif_private.spread_carefully_@TIER@(v_turn, ids, kinds, topics, audiences) s;
+		done := notif_private.spread_carefully_@TIER@(v_turn, got.ids, got.kinds, got.topics, got.audiences);
 	ELSE
-		SELECT s.attempts, s.expansions, s.direct, s.lanes, s.due INTO attempts, expansions, direct, lanes, due
-		  FROM notif_private.spread_@TIER@(v_turn, ids, kinds, topics, audiences,
+		done := notif_private.spread_@TIER@(v_turn, got.ids, got.kinds, got.topics, got.audiences,
 				-- many at once are served better in batches, from the outbox
-				CASE WHEN p_direct IS NOT NULL AND (SELECT sum(a) FROM unnest(audiences) a) <= 50 THEN p_direct END) s;
+				CASE WHEN v_people <= 50 THEN p_direct END);
+		direct := done.direct; lanes := done.lanes;
 	END IF;
+	attempts := done.attempts; expansions := done.expansions; due := done.due;
 	-- One transaction fills a whole chunk: the rest of it is served round robin,
 	-- so that whoever published after it does not wait for it.
-	IF xids[1] = last_xid AND (v_read > events OR events >= least(p_limit, 500)) THEN
-		bulk_key := notif_private.item_id(ids[1], 0);
+	IF got.xids[1] = last_xid AND (v_read > events OR events >= least(p_limit, 500)) THEN
+		bulk_key := notif_private.item_id(got.ids[1], 0);
 		INSERT INTO notif_private.cursor_@TIER@ (ring, role, key, seq, xid, id)
 		VALUES (v_turn % 4, 1, bulk_key, 1, last_xid, last_id);
 		expansions := expansions || bulk_key;

@@ -153,7 +153,7 @@ BEGIN
 		SELECT p_turn % 4, p_lane, l.state::text::notif_private.tally_state, count(*)
 		  FROM logged l WHERE l.state <> 'deferred' GROUP BY l.state
 	)
-	SELECT (SELECT count(*) FROM logged l WHERE l.state <> 'deferred'), (SELECT count(*) FROM again) INTO done;
+	SELECT (SELECT count(*) FROM logged l WHERE l.state <> 'deferred'), (SELECT count(*) FROM again), NULL INTO done;
 	IF EXISTS (SELECT FROM unnest(p_stops) s WHERE s.verdict = 'merged') THEN
 		-- the reason names the limit: 'rate_limited:name'
 		PERFORM notif_private.fold_over_limit(@TIERNO@::smallint, array_agg(p_batch[s.nth] ORDER BY s.nth),
@@ -212,6 +212,69 @@ $$;
 COMMENT ON FUNCTION notif_private.charge_@TIER@(bigint[], bigint[], timestamptz[], smallint[], bigint[], bigint, timestamptz) IS
 	'Asks the limits of sends that are grouped by recipient, in each one''s order, and charges those that pass; verdicts as rate_verdicts() gives them. What shared limits grant is taken by shared_use() only, in the same transaction.';
 
+-- What the gates stop, and what rate limits apply to: they are charged last, and only for
+-- what nothing else stops.
+CREATE FUNCTION notif_private.settle_@TIER@(p_turn bigint, p_lane integer, p_batch notif_private.attempt[],
+											p_stops notif_private.stop[], p_asked integer[], p_masks bigint[], p_recipients bigint[],
+											p_ords bigint[], p_horizon timestamptz, p_limits bigint[], p_names text[],
+											p_shared bigint, p_folds bigint, p_now timestamptz)
+	RETURNS notif_private.stopped
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+	SET enable_material = off SET jit = off AS $$
+DECLARE
+	asked		record;
+	v_expires	timestamptz[];
+	v_attempts	smallint[];
+	v_verdicts	bigint[];
+	v_stops		notif_private.stop[] := p_stops;
+	its			notif_private.stop;
+	v_stopped	boolean[];
+	done		notif_private.stopped;
+BEGIN
+	IF p_asked IS NOT NULL THEN
+		-- Person by person, each one's in order.
+		SELECT array_agg(a.nth) AS nths, array_agg(a.mask) AS masks, array_agg(a.recipient) AS recipients
+		  INTO asked
+		  FROM (SELECT u.nth, u.mask, u.recipient FROM unnest(p_asked, p_masks, p_recipients, p_ords) u(nth, mask, recipient, ord)
+				 ORDER BY u.recipient, u.ord) a;
+		IF p_shared <> 0 THEN
+			SELECT array_agg((x.a).expires_at), array_agg((x.a).attempt) INTO v_expires, v_attempts
+			  FROM (SELECT p_batch[n] AS a FROM unnest(asked.nths) n OFFSET 0) x;
+		END IF;
+		-- the k-th asked for is the k-th answer
+		v_verdicts := notif_private.charge_@TIER@(asked.masks, asked.recipients, v_expires, v_attempts, p_limits, p_shared, p_now);
+		SELECT v_stops || array_agg((l.nth,
+				   CASE WHEN l.retry_at < (l.a).expires_at AND (l.a).attempt < 32000 THEN 'deferred'
+						WHEN l.retry_at IS NULL AND p_folds & (1::bigint << l.place) <> 0 THEN 'merged'
+						ELSE 'suppressed' END,
+				   'rate_limited:' || p_names[l.place + 1],
+				   -- its own time is after the horizon; equal times are read in order
+				   greatest(l.retry_at, p_horizon) + interval '1 microsecond', p_lane, l.place)::notif_private.stop)
+		  INTO v_stops
+		  FROM (SELECT u.nth, p_batch[u.nth] AS a, (u.verdict >> 48)::integer - 1 AS place,
+					   CASE WHEN u.verdict & 281474976710655 <> 0
+							THEN timestamptz 'epoch' + (u.verdict & 281474976710655) * interval '1 millisecond' END AS retry_at
+				  FROM unnest(asked.nths, v_verdicts) u(nth, verdict) WHERE u.verdict <> 0 OFFSET 0) l;
+	END IF;
+	IF v_stops IS NOT NULL THEN
+		done := notif_private.put_away_@TIER@(p_turn, p_lane, p_batch, v_stops, p_horizon, p_now);
+		v_stopped := array_fill(false, ARRAY[cardinality(p_batch)]);
+		FOREACH its IN ARRAY v_stops LOOP
+			v_stopped[its.nth] := true;
+		END LOOP;
+		done.stops := v_stopped;
+	END IF;
+	IF p_shared <> 0 AND p_asked IS NOT NULL THEN
+		PERFORM notif_private.shared_use(@TIERNO@::smallint, (
+			SELECT array_agg(a.mask & p_shared) FROM unnest(asked.nths, asked.masks) a(nth, mask) WHERE v_stopped[a.nth] IS NOT TRUE), p_now);
+	END IF;
+	RETURN done;
+END
+$$;
+COMMENT ON FUNCTION notif_private.settle_@TIER@(bigint, integer, notif_private.attempt[], notif_private.stop[], integer[], bigint[], bigint[], bigint[], timestamptz, bigint[], text[], bigint, bigint, timestamptz) IS
+	'Of a batch, what the gates stop (p_stops), and the places of what limits apply to (p_asked) with masks, recipients and ords: charges the limits, as limits_of_lane() names them, and puts away what does not pass.';
+
 -- The gates and the flight, for a batch already read.
 CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worker bigint, p_flight bigint,
 										  p_batch notif_private.attempt[], p_horizon timestamptz)
@@ -224,6 +287,7 @@ CREATE FUNCTION notif_private.gate_@TIER@(p_turn bigint, p_lane integer, p_worke
 DECLARE
 	v_now		constant timestamptz := notif.now();
 	has			record;			-- what there is to ask
+	of_lane		record;
 	v_off		integer;		-- of the lane's channel: channel_bit()
 	v_limits	bigint[];		-- per recipient, and so on: limits_of_lane()
 	v_names		text[];
@@ -267,9 +331,9 @@ BEGIN
 	  LEFT JOIN notif_private.route r ON r.id = p_lane;
 	v_off := has.channel;
 	IF has.limits THEN
-		SELECT l.limits, l.names, l.here, l.shared, l.folds, l.campaigns, l.of_campaigns
-		  INTO v_limits, v_names, v_here, v_shared, v_folds, v_campaigns, v_of_campaigns
-		  FROM notif_private.limits_of_lane(p_lane) l;
+		of_lane := notif_private.limits_of_lane(p_lane);
+		v_limits := of_lane.limits; v_names := of_lane.names; v_here := of_lane.here; v_shared := of_lane.shared;
+		v_folds := of_lane.folds; v_campaigns := of_lane.campaigns; v_of_campaigns := of_lane.of_campaigns;
 	END IF;
 	IF p_horizon IS NULL AND (has.limits OR has.blocked IS NOT NULL OR has.periods OR has.hours OR has.later) THEN
 		-- somebody may be deferred: into the schedule, after its horizon
@@ -393,71 +457,34 @@ BEGIN
 	),
 	-- Collapse: what a newer one replaces, unless a gate stops that one here.
 	-- Conditions: asked only of what nothing else stops or puts off.
-	-- From here on rows are narrow, since they are sorted and scanned several times;
-	-- all that is known of an attempt stays in batch, at its place.  No verdict: it passes.
+	-- What does not pass here, and what limits apply to, goes to a function, called if there
+	-- is any: this statement starts once for a single message, too.
 	settled AS MATERIALIZED (
-		SELECT b.nth, b.mask, b.recipient, b.ord, b.delivery, b.expires_at, b.attempt,
-			   CASE WHEN c.stop IS NOT NULL THEN split_part(c.stop, ':', 1)
-					WHEN b.wait IS NOT NULL OR b.says = 'check' THEN 'deferred' END AS verdict,
-			   CASE WHEN c.stop IS NOT NULL THEN substr(c.stop, strpos(c.stop, ':') + 1)
-					WHEN b.wait IS NOT NULL THEN b.why
-					WHEN b.says = 'check' THEN 'condition' END AS reason,
-			   CASE WHEN b.wait IS NOT NULL THEN b.wait WHEN b.says = 'check' THEN v_check_at END AS next_at,
-			   -- a deferral out of this lane: for its condition, or parked
-			   CASE WHEN b.wait IS NULL THEN CASE WHEN b.says = 'check' THEN - v_check_in END ELSE - b.park END AS lane
-		  FROM batch b
-		 CROSS JOIN LATERAL (
-			SELECT CASE WHEN h.halted IS NULL AND b.wait IS NULL AND b.says <> 'check' THEN b.says ELSE h.halted END AS stop
-			  FROM (SELECT CASE WHEN b.halt IS NULL AND b.newer IS NOT NULL
-									 AND NOT EXISTS (SELECT FROM batch n WHERE n.delivery = b.newer AND n.halt IS NOT NULL)
-								THEN 'superseded:collapse' ELSE b.halt END AS halted OFFSET 0) h OFFSET 0) c
+		SELECT CASE WHEN s.stops IS NOT NULL OR s.asked IS NOT NULL THEN notif_private.settle_@TIER@(p_turn, p_lane, p_batch,
+				s.stops, s.asked, s.masks, s.recipients, s.ords, p_horizon, v_limits, v_names, v_shared, v_folds, v_now) END AS done
+		  FROM (SELECT array_agg((s.nth, s.verdict, s.reason, s.next_at, s.lane, NULL)::notif_private.stop) FILTER (WHERE s.verdict IS NOT NULL) AS stops,
+					   array_agg(s.nth) FILTER (WHERE s.verdict IS NULL) AS asked, array_agg(s.mask) FILTER (WHERE s.verdict IS NULL) AS masks,
+					   array_agg(s.recipient) FILTER (WHERE s.verdict IS NULL) AS recipients, array_agg(s.ord) FILTER (WHERE s.verdict IS NULL) AS ords
+				  FROM (SELECT b.nth, b.mask, b.recipient, b.ord,
+							   CASE WHEN c.stop IS NOT NULL THEN split_part(c.stop, ':', 1)
+									WHEN b.wait IS NOT NULL OR b.says = 'check' THEN 'deferred' END AS verdict,
+							   CASE WHEN c.stop IS NOT NULL THEN substr(c.stop, strpos(c.stop, ':') + 1)
+									WHEN b.wait IS NOT NULL THEN b.why
+									WHEN b.says = 'check' THEN 'condition' END AS reason,
+							   CASE WHEN b.wait IS NOT NULL THEN b.wait WHEN b.says = 'check' THEN v_check_at END AS next_at,
+							   -- a deferral out of this lane: for its condition, or parked
+							   coalesce(CASE WHEN b.wait IS NULL THEN CASE WHEN b.says = 'check' THEN - v_check_in END
+											 ELSE - b.park END, p_lane) AS lane
+						  FROM batch b
+						 CROSS JOIN LATERAL (
+							SELECT CASE WHEN h.halted IS NULL AND b.wait IS NULL AND b.says <> 'check' THEN b.says ELSE h.halted END AS stop
+							  FROM (SELECT CASE WHEN b.halt IS NULL AND b.newer IS NOT NULL
+													 AND NOT EXISTS (SELECT FROM batch n WHERE n.delivery = b.newer AND n.halt IS NOT NULL)
+												THEN 'superseded:collapse' ELSE b.halt END AS halted OFFSET 0) h OFFSET 0) c) s
+				 WHERE s.verdict IS NOT NULL OR s.mask <> 0) s
 	),
-	-- Those that a limit applies to, ranked person by person, each one's in order.
-	asked AS MATERIALIZED (
-		SELECT s.nth, s.mask, s.recipient, s.expires_at, s.attempt,
-			   row_number() OVER (ORDER BY s.recipient, s.ord, s.delivery) AS k
-		  FROM settled s WHERE s.mask <> 0 AND s.verdict IS NULL
-	),
-	-- The k-th asked for is the k-th answer: no join for a planner to flip.
-	granted AS MATERIALIZED (
-		SELECT CASE WHEN q.masks IS NOT NULL THEN
-					notif_private.charge_@TIER@(q.masks, q.recipients, q.expires, q.attempts, v_limits, v_shared, v_now) END AS verdicts
-		  FROM (SELECT array_agg(a.mask) AS masks, array_agg(a.recipient) AS recipients, array_agg(a.expires_at) AS expires,
-					   array_agg(a.attempt) AS attempts
-				  FROM (SELECT a.mask, a.recipient, a.expires_at, a.attempt FROM asked a ORDER BY a.k) a) q
-	),
-	stopped AS MATERIALIZED (
-		SELECT s.nth, s.verdict, s.reason, s.next_at, coalesce(s.lane, p_lane) AS lane, NULL::integer AS place
-		  FROM settled s WHERE s.verdict IS NOT NULL
-		UNION ALL
-		SELECT a.nth,
-			   CASE WHEN l.retry_at < a.expires_at AND a.attempt < 32000 THEN 'deferred'
-					WHEN l.retry_at IS NULL AND v_folds & (1::bigint << l.place) <> 0 THEN 'merged'
-					ELSE 'suppressed' END,
-			   'rate_limited:' || v_names[l.place + 1],
-			   -- its own time is after the horizon; equal times are read in order
-			   greatest(l.retry_at, p_horizon) + interval '1 microsecond', p_lane, l.place
-		  FROM asked a
-		 CROSS JOIN granted g
-		 CROSS JOIN LATERAL (
-			SELECT (v.verdict >> 48)::integer - 1 AS place,
-				   CASE WHEN v.verdict & 281474976710655 <> 0
-						THEN timestamptz 'epoch' + (v.verdict & 281474976710655) * interval '1 millisecond' END AS retry_at
-			  FROM (SELECT g.verdicts[a.k] AS verdict OFFSET 0) v WHERE v.verdict <> 0 OFFSET 0) l
-	),
-	-- of each attempt: whether it is stopped; NULL: none is
 	marked AS MATERIALIZED (
-		SELECT CASE WHEN EXISTS (SELECT FROM stopped) THEN (
-			SELECT array_agg(m.stops ORDER BY m.nth)
-			  FROM (SELECT u.nth, bool_or(u.stops) AS stops
-					  FROM (SELECT s.nth, false AS stops FROM settled s UNION ALL SELECT s.nth, true FROM stopped s) u
-					 GROUP BY u.nth) m) END AS stops
-	),
-	away AS MATERIALIZED (
-		SELECT CASE WHEN m.stops IS NOT NULL THEN notif_private.put_away_@TIER@(p_turn, p_lane, p_batch,
-				(SELECT array_agg((s.nth, s.verdict, s.reason, s.next_at, s.lane, s.place)::notif_private.stop ORDER BY s.nth) FROM stopped s),
-				p_horizon, v_now) END AS done
-		  FROM marked m
+		SELECT (s.done).stops, coalesce((s.done).ended, 0) AS ended, coalesce((s.done).refiled, 0) AS refiled FROM settled s
 	),
 	flown AS (
 		INSERT INTO notif_private.flight_@TIER@ (ring, worker, flight, closed, lane, attempts)
@@ -471,17 +498,13 @@ BEGIN
 	told AS (
 		INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
 		SELECT p_turn % 4, p_lane, t.state, t.n
-		  FROM (VALUES ('open'::notif_private.tally_state, coalesce((SELECT (a.done).refiled FROM away a), 0) - cardinality(p_batch)),
+		  FROM (VALUES ('open'::notif_private.tally_state, (SELECT m.refiled FROM marked m) - cardinality(p_batch)),
 					   ('in_flight', (SELECT f.n FROM flown f))) t(state, n)
 		 WHERE t.n <> 0
 	),
 	proof AS MATERIALIZED (
-		SELECT notif_private.assert_conserved(cardinality(p_batch), coalesce((SELECT f.n FROM flown f), 0),
-											  coalesce((a.done).ended, 0), coalesce((a.done).refiled, 0)) AS held,
-			   m.stops,
-			   CASE WHEN v_shared <> 0 THEN notif_private.shared_use(@TIERNO@::smallint,
-					(SELECT array_agg(q.mask & v_shared) FROM asked q WHERE m.stops[q.nth] IS NOT TRUE), v_now) END AS used
-		  FROM away a CROSS JOIN marked m
+		SELECT notif_private.assert_conserved(cardinality(p_batch), coalesce((SELECT f.n FROM flown f), 0), m.ended, m.refiled) AS held, m.stops
+		  FROM marked m
 	)
 	SELECT cardinality(p_batch), b.delivery, b.attempt, b.tries, b.ord, b.event, b.type_id, b.recipient, b.endpoint,
 		   b.expires_at, b.charged_at, b.collapse, b.subject, b.campaign, b.conditional, b.address, b.ref, b.locale, b.attributes

@@ -145,7 +145,7 @@ SELECT t.upkeep() AS nothing;
 SELECT notif.publish('like', 'ida', '{"n": 51}', expires_in => '2 hours') IS NOT NULL;
 SELECT t.route();
 SELECT t.claim();
-SELECT t.answer('{not_sent}', wait_ms => 7000000);
+SELECT t.answer('{not_sent}', wait_ms => 6000000);
 SELECT t.later('90 minutes');
 SELECT t.tell('ida', n) FROM generate_series(52, 53) n;
 SELECT t.route();
