@@ -2,25 +2,37 @@
 -- on a child, for at most 5 ms of waiting; while any transaction that wrote there
 -- is open, a prepared one too, it cannot be had: that is the proof that nothing
 -- can still appear in the child.
+--
+-- A lock stays until the step commits, and the tier's workers wait for it.  So what
+-- may take long, or may forbid it all, is looked at before anything is locked, and
+-- looked at once more behind the lock; and a step that gives up keeps none.
 
 CREATE FUNCTION notif_private.unclaimed_@TIER@(p_child regclass) RETURNS boolean
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
 	lane_at	record;
 	held	boolean;
 BEGIN
 	FOR lane_at IN
-		SELECT r.id AS lane, c.* FROM notif_private.route r
+		SELECT r.id AS lane, coalesce(c.s_from, '1:1:') AS s_from, c.s_to, c.xid, c.place FROM notif_private.route r
 		LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.place FROM notif_private.cursor_@TIER@ q
 							WHERE q.role = 2 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
 	LOOP
-		-- Anything below the window's xmin has been passed: the index skips it.
-		EXECUTE format('SELECT EXISTS (SELECT FROM %s o WHERE o.lane = $1 AND o.incarnation = $2 AND o.xid >= $3
-						AND NOT notif_private.passed(o.xid, o.ord, $4, $5, $6, $7))', p_child)
+		-- What passed() does not say of, in terms that the index knows: a window may
+		-- have millions of rows on either side of its position.
+		EXECUTE format('SELECT EXISTS (SELECT FROM %1$s o WHERE o.lane = $1 AND o.incarnation = $2
+							AND o.xid >= $3 AND (o.xid, o.ord) > ($4, $5))
+						OR EXISTS (SELECT FROM %1$s o WHERE o.lane = $1 AND o.incarnation = $2
+							AND o.xid = ANY ($6) AND (o.xid, o.ord) > ($4, $5))
+						OR EXISTS (SELECT FROM %1$s o WHERE o.lane = $1 AND o.incarnation = $2
+							AND o.xid = ANY ($7))', p_child)
 			INTO held
 			USING lane_at.lane, notif_private.current_incarnation(),
-				  coalesce(pg_snapshot_xmin(lane_at.s_from), '0'::xid8),
-				  lane_at.s_from, lane_at.s_to, lane_at.xid, lane_at.place;
+				  greatest(pg_snapshot_xmax(lane_at.s_from), CASE WHEN lane_at.s_to IS NOT NULL THEN lane_at.xid END),
+				  CASE WHEN lane_at.s_to IS NULL THEN '0'::xid8 ELSE coalesce(lane_at.xid, '0') END,
+				  CASE WHEN lane_at.s_to IS NULL THEN 0 ELSE coalesce(lane_at.place, 0) END,
+				  ARRAY(SELECT x FROM pg_snapshot_xip(lane_at.s_from) x),
+				  ARRAY(SELECT x FROM pg_snapshot_xip(lane_at.s_to) x);
 		IF held THEN
 			RETURN true;
 		END IF;
@@ -32,66 +44,87 @@ $$;
 COMMENT ON FUNCTION notif_private.unclaimed_@TIER@(regclass) IS
 	'Whether a slot of the outbox holds an attempt that no lane''s cursor has passed.';
 
+CREATE FUNCTION notif_private.unclosed_@TIER@(p_child regclass) RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	held	boolean;
+BEGIN
+	-- most were closed in the slot that they were opened in: one pass, no look-ups
+	EXECUTE format('SELECT EXISTS (
+		SELECT FROM (SELECT f.worker, f.flight FROM %s f GROUP BY 1, 2 HAVING NOT bool_or(f.closed)) o
+		 WHERE NOT EXISTS (SELECT FROM notif_private.flight_@TIER@ c
+							WHERE c.worker = o.worker AND c.flight = o.flight AND c.closed))', p_child) INTO held;
+	RETURN held;
+END
+$$;
+COMMENT ON FUNCTION notif_private.unclosed_@TIER@(regclass) IS
+	'Whether a slot of the flights holds one that is in the air.';
+
 CREATE FUNCTION notif_private.empty_slot_@TIER@(p_turn bigint) RETURNS boolean
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' SET jit = off AS $$
 DECLARE
 	kind	text;
 	child	regclass;
-	held	boolean;
+	keep	boolean;	-- the outbox's slot as it is
 BEGIN
-	FOREACH kind IN ARRAY ARRAY['outbox', 'cursor', 'verdict', 'flight', 'tally'] LOOP
-		child := format('notif_private.%s_@TIER@_%s', kind, p_turn % CASE kind WHEN 'outbox' THEN 8 ELSE 4 END);
-		CONTINUE WHEN pg_relation_size(child) = 0;
-		BEGIN
-			EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', child);
-		EXCEPTION WHEN lock_not_available THEN
-			RETURN false;
-		END;
-		CASE kind
-		WHEN 'outbox' THEN
-			-- What a lane that is not read has here stays: a slot need not be empty
-			-- to be used, and the other rings must not wait for a parked lane.
-			CONTINUE WHEN notif_private.unclaimed_@TIER@(child);
-			held := false;
-		WHEN 'cursor' THEN
-			-- A position that is not finished moves on if it has no newer copy: a
-			-- lane that is not read writes none.  The seq stays, so that whatever its
-			-- owner appends meanwhile is newer.  A finished one moves on as long as an
-			-- older copy could be taken for the newest.
-			EXECUTE format('INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, key, seq, s_from, s_to, xid, id, place,
-																	 due, count, done)
-				SELECT $1, o.role, o.lane, o.key, o.seq, o.s_from, o.s_to, o.xid, o.id, o.place, o.due, o.count, o.done
-				  FROM (SELECT DISTINCT ON (c.role, c.lane, c.key) c.* FROM %s c
-						 ORDER BY c.role, c.lane, c.key, c.seq DESC) o
-				 WHERE NOT EXISTS (SELECT FROM notif_private.cursor_@TIER@ n
-						WHERE n.role = o.role AND n.lane = o.lane AND n.key = o.key AND n.seq > o.seq)
-				   AND (NOT o.done OR EXISTS (SELECT FROM notif_private.cursor_@TIER@ n
-						WHERE n.role = o.role AND n.lane = o.lane AND n.key = o.key AND n.ring <> o.ring))', child)
-				USING (p_turn + 3) % 4;		-- the slot in use, one turn before this one
-			held := false;
-		WHEN 'verdict' THEN
-			PERFORM notif_private.keep_verdicts_@TIER@(child, ((p_turn + 3) % 4)::integer);
-			held := false;
-		WHEN 'flight' THEN
-			EXECUTE format('SELECT EXISTS (
-				SELECT FROM %s o WHERE NOT o.closed AND NOT EXISTS (SELECT FROM notif_private.flight_@TIER@ c
-					WHERE c.worker = o.worker AND c.flight = o.flight AND c.closed))', child) INTO held;
-		WHEN 'tally' THEN
-			EXECUTE format('INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
-				SELECT $1, t.lane, t.state, sum(t.n) FROM %s t GROUP BY t.lane, t.state HAVING sum(t.n) <> 0', child)
-				USING (p_turn + 3) % 4;
-			held := false;
-		END CASE;
-		IF held THEN
+	BEGIN
+		IF notif_private.unclosed_@TIER@(format('notif_private.flight_@TIER@_%s', p_turn % 4)::regclass) THEN
 			RETURN false;
 		END IF;
-		EXECUTE format('TRUNCATE %s', child);
-	END LOOP;
+		-- What a lane that is not read has here stays: a slot need not be empty
+		-- to be used, and the other rings must not wait for a parked lane.
+		keep := notif_private.unclaimed_@TIER@(format('notif_private.outbox_@TIER@_%s', p_turn % 8)::regclass);
+		FOREACH kind IN ARRAY ARRAY['outbox', 'cursor', 'verdict', 'flight', 'tally'] LOOP
+			child := format('notif_private.%s_@TIER@_%s', kind, p_turn % CASE kind WHEN 'outbox' THEN 8 ELSE 4 END);
+			CONTINUE WHEN pg_relation_size(child) = 0 OR (kind = 'outbox' AND keep);
+			EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', child);
+			-- whoever wrote there since the first look has ended by now
+			IF (CASE kind WHEN 'outbox' THEN notif_private.unclaimed_@TIER@(child)
+						 WHEN 'flight' THEN notif_private.unclosed_@TIER@(child) END) THEN
+				RAISE lock_not_available;
+			END IF;
+			CASE kind
+			WHEN 'cursor' THEN
+				-- A position that is not finished moves on if it has no newer copy: a
+				-- lane that is not read writes none.  The seq stays, so that whatever its
+				-- owner appends meanwhile is newer.  A finished one moves on as long as an
+				-- older copy could be taken for the newest.  Of the thousands that a lane
+				-- has left here the index gives its newest and leads on to the next lane.
+				EXECUTE format('WITH RECURSIVE newest AS (
+						(SELECT c.* FROM %1$s c ORDER BY c.role DESC, c.lane DESC, c.key DESC, c.seq DESC LIMIT 1)
+						UNION ALL
+						SELECT n.* FROM newest o CROSS JOIN LATERAL (SELECT c.* FROM %1$s c
+							WHERE (c.role, c.lane, c.key) < (o.role, o.lane, o.key)
+							ORDER BY c.role DESC, c.lane DESC, c.key DESC, c.seq DESC LIMIT 1) n)
+					INSERT INTO notif_private.cursor_@TIER@ (ring, role, lane, key, seq, s_from, s_to, xid, id, place,
+															 due, count, done)
+					SELECT $1, o.role, o.lane, o.key, o.seq, o.s_from, o.s_to, o.xid, o.id, o.place, o.due, o.count, o.done
+					  FROM newest o
+					 WHERE NOT EXISTS (SELECT FROM notif_private.cursor_@TIER@ n
+							WHERE n.role = o.role AND n.lane = o.lane AND n.key = o.key AND n.seq > o.seq)
+					   AND (NOT o.done OR EXISTS (SELECT FROM notif_private.cursor_@TIER@ n
+							WHERE n.role = o.role AND n.lane = o.lane AND n.key = o.key AND n.ring <> o.ring))', child)
+					USING (p_turn + 3) % 4;		-- the slot in use, one turn before this one
+			WHEN 'verdict' THEN
+				PERFORM notif_private.keep_verdicts_@TIER@(child, ((p_turn + 3) % 4)::integer);
+			WHEN 'tally' THEN
+				EXECUTE format('INSERT INTO notif_private.tally_@TIER@ (ring, lane, state, n)
+					SELECT $1, t.lane, t.state, sum(t.n) FROM %s t GROUP BY t.lane, t.state HAVING sum(t.n) <> 0', child)
+					USING (p_turn + 3) % 4;
+			ELSE
+				NULL;
+			END CASE;
+			EXECUTE format('TRUNCATE %s', child);
+		END LOOP;
+	EXCEPTION WHEN lock_not_available THEN
+		-- with all locks that it had
+		RETURN false;
+	END;
 	RETURN true;
 END
 $$;
 COMMENT ON FUNCTION notif_private.empty_slot_@TIER@(bigint) IS
-	'Empties the slots that this turn would use. false: something there is in use or not finished; nothing is lost by trying later. Attempts that no lane has claimed stay, and their slot is used as it is.';
+	'Empties the slots that this turn would use. false: something there is in use or not finished; nothing is lost, emptied or locked by it, and it is tried later. Attempts that no lane has claimed stay, and their slot is used as it is.';
 
 -- notif.state sums the tally: what lies in slots that are not in use any more is
 -- drawn together at once, not only when they are wanted again.
@@ -148,34 +181,48 @@ COMMENT ON FUNCTION notif_private.turn_rings_@TIER@(bigint) IS
 	'Moves the tier on to the next ring slots if the ones in use hold more than p_bytes and the next can be emptied.';
 
 -- A schedule partition whose day is over and whose rows have all been taken.
+CREATE FUNCTION notif_private.untaken_@TIER@(p_child regclass) RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+DECLARE
+	lane_at	record;
+	held	boolean;
+BEGIN
+	FOR lane_at IN SELECT r.id AS lane, c.due, c.place, c.id AS at_id FROM notif_private.schedule_lane r
+					LEFT JOIN LATERAL (SELECT q.due, q.place, q.id FROM notif_private.cursor_@TIER@ q
+						WHERE q.role = 3 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true LOOP
+		EXECUTE format('SELECT EXISTS (SELECT FROM %s s WHERE s.lane = $1 AND (s.due_at, s.ord, s.delivery) > ($2, $3, $4))', p_child)
+			INTO held USING lane_at.lane, coalesce(lane_at.due, '-infinity'), coalesce(lane_at.place, 0),
+							coalesce(lane_at.at_id, '00000000-0000-0000-0000-000000000000');
+		IF held THEN
+			RETURN true;
+		END IF;
+	END LOOP;
+	RETURN false;
+END
+$$;
+COMMENT ON FUNCTION notif_private.untaken_@TIER@(regclass) IS
+	'Whether a partition of the schedule holds an attempt that its lane''s horizon has not passed.';
+
 CREATE FUNCTION notif_private.empty_schedule_@TIER@() RETURNS boolean
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' SET jit = off SET timezone = 'UTC' AS $$
 DECLARE
 	part	record;
-	lane_at	record;
-	held	boolean;
 	did		boolean := false;
 BEGIN
-	FOR part IN SELECT p.child FROM notif_private.range_partition p
+	FOR part IN SELECT p.child_oid FROM notif_private.range_partition p
 				 WHERE p.parent = 'schedule_@TIER@' AND NOT p.detaching AND p.upper_at < clock_timestamp()
 				   AND pg_relation_size(p.child_oid) > 0 ORDER BY p.lower_at LOOP
 		BEGIN
-			EXECUTE format('LOCK TABLE notif_private.%I IN ACCESS EXCLUSIVE MODE', part.child);
+			CONTINUE WHEN notif_private.untaken_@TIER@(part.child_oid);
+			EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part.child_oid::regclass);
+			IF notif_private.untaken_@TIER@(part.child_oid) THEN
+				RAISE lock_not_available;
+			END IF;
+			EXECUTE format('TRUNCATE %s', part.child_oid::regclass);
+			did := true;
 		EXCEPTION WHEN lock_not_available THEN
 			CONTINUE;
 		END;
-		held := false;
-		FOR lane_at IN SELECT r.id AS lane, c.due, c.place, c.id AS at_id FROM notif_private.schedule_lane r
-						LEFT JOIN LATERAL (SELECT q.due, q.place, q.id FROM notif_private.cursor_@TIER@ q
-							WHERE q.role = 3 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true LOOP
-			EXECUTE format('SELECT EXISTS (SELECT FROM notif_private.%I s WHERE s.lane = $1 AND (s.due_at, s.ord, s.delivery) > ($2, $3, $4))', part.child)
-				INTO held USING lane_at.lane, coalesce(lane_at.due, '-infinity'), coalesce(lane_at.place, 0),
-								coalesce(lane_at.at_id, '00000000-0000-0000-0000-000000000000');
-			EXIT WHEN held;
-		END LOOP;
-		CONTINUE WHEN held;
-		EXECUTE format('TRUNCATE notif_private.%I', part.child);
-		did := true;
 	END LOOP;
 	RETURN did;
 END

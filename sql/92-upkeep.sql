@@ -1,5 +1,15 @@
 -- The steps of the upkeep worker.
 
+CREATE FUNCTION notif_private.needs_events_before(p_child regclass, p_before uuid) RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN notif_private.needs_critical(p_child, p_before) OR notif_private.needs_standard(p_child, p_before)
+		   OR notif_private.needs_bulk(p_child, p_before);
+END
+$$;
+COMMENT ON FUNCTION notif_private.needs_events_before(regclass, uuid) IS
+	'Whether any tier has an unrouted event in this partition of events (NULL: do not look), or open work on an event older than p_before.';
+
 CREATE FUNCTION notif_private.expire_partition(p_retention interval, p_now timestamptz, OUT parent text, OUT child text)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' SET jit = off AS $$
 DECLARE
@@ -19,21 +29,21 @@ BEGIN
 		   AND (EXISTS (SELECT FROM notif_private.range_partition e
 						 WHERE e.parent = 'event' AND NOT e.detaching AND e.lower_at < part.upper_at
 						   AND pg_relation_size(e.child_oid) > 0)
-				OR notif_private.needs_critical(NULL, part.upper_id) OR notif_private.needs_standard(NULL, part.upper_id)
-				OR notif_private.needs_bulk(NULL, part.upper_id)) THEN
+				OR notif_private.needs_events_before(NULL, part.upper_id)) THEN
 			CONTINUE;
 		END IF;
 		IF pg_relation_size(part.child_oid) > 0 THEN
+			-- Looked at before it is locked, since it may take long, and once more
+			-- behind the lock.
+			CONTINUE WHEN part.parent = 'event' AND notif_private.needs_events_before(part.child_oid, part.upper_id);
 			BEGIN
 				EXECUTE format('LOCK TABLE notif_private.%I IN ACCESS EXCLUSIVE MODE', part.child);
+				IF part.parent = 'event' AND notif_private.needs_events_before(part.child_oid, part.upper_id) THEN
+					RAISE lock_not_available;	-- which lets it go
+				END IF;
 			EXCEPTION WHEN lock_not_available THEN
 				CONTINUE;
 			END;
-			IF part.parent = 'event' AND (notif_private.needs_critical(part.child_oid, part.upper_id)
-										  OR notif_private.needs_standard(part.child_oid, part.upper_id)
-										  OR notif_private.needs_bulk(part.child_oid, part.upper_id)) THEN
-				CONTINUE;
-			END IF;
 			IF part.parent LIKE 'outcome%' THEN
 				PERFORM notif_private.forget_outcomes_critical(part.child_oid);
 				PERFORM notif_private.forget_outcomes_standard(part.child_oid);
@@ -113,8 +123,8 @@ $$;
 COMMENT ON FUNCTION notif_private.judge_quarantine() IS
 	'Turns quarantined endpoints invalid for which there is a quorum: at least 20 deliveries of the route accepted since, and three for each endpoint now in doubt. Without it a wrong environment would purge every token.';
 
--- Each step is short and locks at most one child; the worker gives each its own
--- transaction.
+-- Each step is short, and the worker gives each its own transaction: what it has
+-- locked of the queues is free again before the next one looks.
 CREATE FUNCTION notif_private.worker_upkeep(p_retention interval, p_step integer DEFAULT NULL,
 											OUT did boolean, OUT next_due_ms integer,
 											OUT detach_parent text, OUT detach_child text)

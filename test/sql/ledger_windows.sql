@@ -307,6 +307,67 @@ SELECT notif.publish('note', 'p1', '{"n": 4}', idempotency_key => 'undone') IS N
 SELECT events, attempts FROM t.route();
 SELECT t.claim('idempotent'), t.accept(), t.twice(), t.balanced();
 
+-- ---- what upkeep takes for unclaimed is what no window has passed ----------------------
+-- Windows at random, some of them not begun, against a single attempt of each place.
+
+SELECT setseed(0.5);
+-- After an earlier one: what was over then is over.
+CREATE FUNCTION t.snapshot(lowest integer, highest integer, earlier pg_snapshot DEFAULT '1:1:') RETURNS pg_snapshot LANGUAGE sql AS $$
+	-- xmin is the oldest that runs
+	SELECT format('%s:%s:%s', coalesce(min(x), highest), highest, string_agg(x::text, ',' ORDER BY x))::pg_snapshot
+	  FROM generate_series(lowest, highest - 1) x
+	 WHERE random() < 0.4 AND NOT pg_visible_in_snapshot(x::text::xid8, earlier)
+$$;
+BEGIN;
+TRUNCATE notif_private.outbox_standard;
+CREATE TABLE t.compared (windows text, s_from pg_snapshot, s_to pg_snapshot, xid xid8, place bigint,
+						 row_xid xid8, row_ord bigint, unclaimed boolean, passed boolean);
+DO $$
+DECLARE
+	lane	constant integer := (SELECT id FROM notif_private.route);
+	w		record;
+	r		record;
+BEGIN
+	FOR w IN SELECT k.windows, k.s_from, CASE k.windows WHEN 'open' THEN t.snapshot(3, 13, k.s_from) END AS s_to,
+					CASE k.windows WHEN 'open' THEN (2 + floor(random() * 11))::text::xid8 END AS xid,
+					CASE k.windows WHEN 'open' THEN (random() * 3)::bigint END AS place
+			   FROM (SELECT k.windows, t.snapshot(3, 8) AS s_from
+					   FROM generate_series(1, 40) n, unnest(ARRAY['open', 'between', 'none']) k(windows) OFFSET 0) k LOOP
+		DELETE FROM notif_private.cursor_standard c WHERE c.role = 2;
+		IF w.windows <> 'none' THEN
+			INSERT INTO notif_private.cursor_standard (ring, role, lane, seq, s_from, s_to, xid, place)
+			VALUES (0, 2, lane, 1, w.s_from, w.s_to, w.xid, w.place);
+		END IF;
+		FOR r IN SELECT x::text::xid8 AS xid, o::bigint AS ord FROM generate_series(2, 14) x, generate_series(1, 3) o LOOP
+			INSERT INTO notif_private.outbox_standard (ring, incarnation, lane, xid, delivery, slot, attempt, tries, type_id, ord,
+													   recipient, endpoint, event, expires_at)
+			VALUES (7, notif_private.current_incarnation(), lane, r.xid, gen_random_uuid(), 0, 1, 0, 1, r.ord, 1, 1, gen_random_uuid(), 'infinity');
+			INSERT INTO t.compared SELECT w.windows, w.s_from, w.s_to, w.xid, w.place, r.xid, r.ord,
+				notif_private.unclaimed_standard('notif_private.outbox_standard_7'),
+				w.windows <> 'none' AND notif_private.passed(r.xid, r.ord, w.s_from, w.s_to, w.xid, w.place);
+			DELETE FROM notif_private.outbox_standard o WHERE o.ring = 7;
+		END LOOP;
+	END LOOP;
+END
+$$;
+SELECT windows, count(*), count(*) FILTER (WHERE passed) > 0 AS some_passed, count(*) FILTER (WHERE NOT passed) > 0 AS some_not,
+	   count(*) FILTER (WHERE unclaimed = passed) AS wrong
+  FROM t.compared GROUP BY windows ORDER BY windows;
+SELECT * FROM t.compared WHERE unclaimed = passed LIMIT 3;
+-- by the index, wherever a window stands: a look at a long queue is a short one
+CREATE FUNCTION t.plan() RETURNS SETOF text LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+	line	text;
+BEGIN
+	FOR line IN EXPLAIN (COSTS OFF) SELECT FROM notif_private.outbox_standard_7 o
+		WHERE o.lane = 1 AND o.incarnation = 1::smallint AND o.xid >= '5'::xid8 AND (o.xid, o.ord) > ('5'::xid8, 7::bigint) LOOP
+		RETURN NEXT line;
+	END LOOP;
+END
+$$;
+SELECT * FROM t.plan();
+ROLLBACK;
+
 -- Every event was read once: each has its inbox item or its outcome.
 SELECT count(*) FROM notif_private.event e
 WHERE e.kind = 0 AND NOT EXISTS (SELECT FROM notif_private.outcome o WHERE o.event = e.id);
