@@ -37,7 +37,7 @@ EXTRA_CLEAN   = build $(OBJS:.o=.d) sql/$(EXTENSION)--*.sql results output_iso t
 WERROR   ?= -Werror
 WARNINGS  = -std=gnu11 -Wall -Wextra $(WERROR)
 
-PG_CPPFLAGS = -Isrc -MMD -MP
+PG_CPPFLAGS = -Isrc -MMD -MP -DNOTIF_RELEASE=$(EXTVERSION)
 PG_CFLAGS   = $(WARNINGS) -Wno-declaration-after-statement
 
 # Fault points (test/t drives them) are compiled in on demand only.

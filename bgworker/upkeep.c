@@ -3,9 +3,10 @@
  *		One per database: asks the SQL of 92-upkeep.sql for its next step and does
  *		what SQL cannot.
  *
- * It is the first worker of a database and decides with
- * worker_instance_check() whether the others may run; the launcher reads that
- * from shared memory.  Partitions are made and emptied also while the instance
+ * It is the first worker of a database and decides whether the others may run,
+ * which the launcher reads from shared memory: the library must be of the same
+ * release as the objects, and worker_instance_check() must know the instance.
+ * Of another release it calls nothing at all.  Partitions are made and emptied also while the instance
  * waits for confirmation: publishing never depends on who may send.
  *
  * A step is one transaction.  It may name an empty partition to be detached,
@@ -25,6 +26,7 @@
 
 #include "../src/fault.h"
 #include "../src/settings.h"
+#include "../src/version.h"
 #include "worker.h"
 
 /* With nothing woken, the identity is looked at this often. */
@@ -46,6 +48,7 @@ typedef struct Upkeep
 {
 	bool		shells_seen;	/* leftovers of earlier lives are done with */
 	bool		waiting;		/* for confirm_instance, and the log knows */
+	bool		other_version;	/* of the objects, and the log knows */
 	int64		checked_ms;
 	int64		check_due_ms;
 } Upkeep;
@@ -78,6 +81,7 @@ static NotifStmt stmt_drop = {
 
 static long upkeep_work(NotifWorker *worker, void *arg);
 static void upkeep_recover(NotifWorker *worker, void *arg);
+static bool upkeep_check_version(NotifWorker *worker, Upkeep *upkeep);
 static bool upkeep_check_instance(NotifWorker *worker, Upkeep *upkeep);
 static bool upkeep_finish_shells(NotifWorker *worker);
 static bool upkeep_detach(NotifWorker *worker, const char *parent, const char *child);
@@ -121,11 +125,15 @@ upkeep_work(NotifWorker *worker, void *arg)
 		return Max((long) (upkeep->check_due_ms - notif_monotonic_ms()), MIN_STEP_MS);
 	if (notif_monotonic_ms() >= upkeep->check_due_ms)
 	{
-		if (!upkeep_check_instance(worker, upkeep))
+		if (!upkeep_check_version(worker, upkeep))
+			return 0;
+		if (!upkeep->other_version && !upkeep_check_instance(worker, upkeep))
 			return 0;
 		upkeep->checked_ms = notif_monotonic_ms();
 		upkeep->check_due_ms = upkeep->checked_ms + CHECK_MS;
 	}
+	if (upkeep->other_version)
+		return Max((long) (upkeep->check_due_ms - notif_monotonic_ms()), MIN_STEP_MS);
 	if (!upkeep->shells_seen)
 	{
 		if (!upkeep_finish_shells(worker))
@@ -189,6 +197,32 @@ upkeep_recover(NotifWorker *worker, void *arg)
 {
 	((Upkeep *) arg)->shells_seen = false;
 	notif_worker_lock_timeout(NOTIF_LOCK_TIMEOUT_MS);
+}
+
+/*
+ * Whether library and objects are of one release.  ALTER EXTENSION … UPDATE starts
+ * all workers anew, a restart of the server does so anyway, so this is asked early.
+ */
+static bool
+upkeep_check_version(NotifWorker *worker, Upkeep *upkeep)
+{
+	char	   *version;
+	bool		other;
+
+	if (!notif_worker_begin(worker, "notif: version check"))
+		return false;
+	version = notif_extension_version();
+	other = version == NULL || strcmp(version, NOTIF_VERSION) != 0;
+	if (other && !upkeep->other_version)
+		ereport(LOG,
+				(errmsg("notif sends nothing from database \"%s\": the extension there is version %s, the server has loaded version %s",
+						worker->dbname, version != NULL ? version : "unknown", NOTIF_VERSION),
+				 errhint("If the extension is the older one, run: ALTER EXTENSION notif UPDATE; if the library is, restart the server.")));
+	notif_worker_commit(worker, false);
+	upkeep->other_version = other;
+	if (other)
+		notif_database_report(worker->database, NOTIF_DB_OTHER_VERSION);
+	return true;
 }
 
 /* Tells the launcher whether routers and dispatchers may run here. */

@@ -1,5 +1,10 @@
 -- Functions in C that the modules below build on.
 
+CREATE FUNCTION notif_private.library_version() RETURNS text
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_library_version';
+COMMENT ON FUNCTION notif_private.library_version() IS
+	'The version of the library that the server has loaded.';
+
 CREATE FUNCTION notif_private.clock_offset() RETURNS bigint
 	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'notif_clock_offset_sql';
 COMMENT ON FUNCTION notif_private.clock_offset() IS

@@ -31,6 +31,13 @@ BEGIN
 	RETURN QUERY SELECT 'dispatch', dispatch = 'on', coalesce(nullif(dispatch, ''), 'not set'),
 		CASE WHEN dispatch <> 'on' THEN 'notif.dispatch stops all routers and dispatchers of the server; set it to on.' END;
 
+	SELECT x.extversion INTO word FROM pg_extension x WHERE x.extname = 'notif';
+	RETURN QUERY SELECT 'version', word = notif_private.library_version(),
+		CASE WHEN word = notif_private.library_version() THEN word
+			 ELSE format('extension %s, library %s', word, notif_private.library_version()) END,
+		CASE WHEN word <> notif_private.library_version() THEN
+			 'Nothing is sent meanwhile. If the extension is the older one, run ALTER EXTENSION notif UPDATE; if the library is, restart the server.' END;
+
 	SELECT * INTO inst FROM notif_private.instance;
 	RETURN QUERY SELECT 'instance', coalesce(NOT inst.waiting, false),
 		CASE WHEN inst.waiting THEN 'waits for confirmation'

@@ -571,8 +571,11 @@ shmem_state_text(const NotifDatabaseSlot *database, int index)
 		case NOTIF_STATE_STARTING:
 			return "starting";
 		case NOTIF_STATE_RUNNING:
-			return index == 0 && database->state == NOTIF_DB_WAITING ?
-				"waiting for confirm_instance" : "running";
+			if (index == 0 && database->state == NOTIF_DB_WAITING)
+				return "waiting for confirm_instance";
+			if (index == 0 && database->state == NOTIF_DB_OTHER_VERSION)
+				return "waiting for one version";
+			return "running";
 		case NOTIF_STATE_STOPPING:
 			return "stopping";
 		case NOTIF_STATE_STOPPED:
@@ -586,6 +589,8 @@ shmem_state_text(const NotifDatabaseSlot *database, int index)
 			return "waiting for database";
 		case NOTIF_DB_NO_EXTENSION:
 			return "waiting for extension";
+		case NOTIF_DB_OTHER_VERSION:
+			return "waiting for one version";
 		case NOTIF_DB_WAITING:
 			return "waiting for confirm_instance";
 		default:

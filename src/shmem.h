@@ -52,6 +52,7 @@ typedef enum NotifDatabaseState
 	NOTIF_DB_MISSING,			/* no such database, or it allows no connection */
 	NOTIF_DB_NO_EXTENSION,		/* role or extension is absent */
 	NOTIF_DB_FOUND,				/* database and role exist: upkeep may look */
+	NOTIF_DB_OTHER_VERSION,		/* upkeep runs; library and objects are of different releases */
 	NOTIF_DB_WAITING,			/* upkeep runs; identity waits for confirmation */
 	NOTIF_DB_READY				/* routers and dispatchers may run */
 } NotifDatabaseState;

@@ -6,6 +6,8 @@
  *	  DATABASE … TEMPLATE refuse to work on a database with connections, and
  *	  our workers are connections.  They are stopped before the command and
  *	  kept out until its transaction has ended, however it ends.
+ *	- ALTER EXTENSION notif UPDATE likewise: its script locks and changes what
+ *	  the workers use, and what they have prepared and cached is of the old one.
  *	- CREATE, ALTER and DROP EXTENSION notif wake upkeep and launcher at commit.
  *	- COMMIT PREPARED wakes the routers, and has everything unsent given back:
  *	  the backend that published or switched off is not the one that commits,
@@ -83,6 +85,8 @@ utility_hook(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 
 	if (disturbed != NULL && utility_may_disturb(disturbed, as_template))
 		utility_hold(disturbed);
+	else if (extension && IsA(statement, AlterExtensionStmt) && superuser())
+		utility_hold(get_database_name(MyDatabaseId));
 
 	if (prev_process_utility)
 		prev_process_utility(pstmt, query_string, read_only_tree, context, params,
