@@ -176,6 +176,8 @@ DECLARE
 	good	integer := 0;
 	events	uuid[] := '{}';		-- of the recipients that follow, one each
 	people	bigint[] := '{}';
+	others	uuid[] := '{}';		-- commands and what is for later: each failed as a whole
+	other	uuid;
 	code	text := '';
 	words	text := '';
 BEGIN
@@ -190,8 +192,15 @@ BEGIN
 			CONTINUE;
 		EXCEPTION WHEN OTHERS THEN
 			-- large ones have only been put aside: what failed there is not theirs
-			IF notif_private.is_passing(SQLSTATE) OR p_kinds[i] <> 0 OR p_topics[i] IS NOT NULL OR p_audiences[i] > 500 THEN
+			IF notif_private.is_passing(SQLSTATE)
+			   OR (p_kinds[i] = 0 AND (p_topics[i] IS NOT NULL OR p_audiences[i] > 500)) THEN
 				RAISE;
+			END IF;
+			IF p_kinds[i] <> 0 THEN
+				others := others || p_ids[i];
+				code := SQLSTATE;
+				words := SQLERRM;
+				CONTINUE;
 			END IF;
 		END;
 		one := notif_private.fanout_carefully_@TIER@(p_turn, p_ids[i], (SELECT e.recipients FROM notif_private.event e WHERE e.id = p_ids[i]));
@@ -202,11 +211,18 @@ BEGIN
 		events := events || array_fill(p_ids[i], ARRAY[cardinality(one.failed)]);
 		people := people || one.failed;
 	END LOOP;
-	IF cardinality(people) = 0 THEN
+	IF cardinality(people) + cardinality(others) = 0 THEN
 		RETURN;
 	END IF;
-	IF NOT notif_private.is_at_fault(cardinality(people), good, code) THEN
+	IF NOT notif_private.is_at_fault(cardinality(people) + cardinality(others), good, code) THEN
 		PERFORM notif_private.raise_again(code, words);
+	END IF;
+	FOREACH other IN ARRAY others LOOP
+		PERFORM notif_private.event_outcome_@TIER@(p_turn, other, (SELECT e.type_id FROM notif_private.event e WHERE e.id = other),
+												   'failed', 'quarantined:' || code);
+	END LOOP;
+	IF cardinality(others) > 0 THEN
+		PERFORM notif_private.tell_quarantine('routing', cardinality(others), code);
 	END IF;
 	FOR one IN SELECT u.event, array_agg(u.person) AS people FROM unnest(events, people) u(event, person) GROUP BY u.event LOOP
 		PERFORM notif_private.quarantine_@TIER@(p_turn, one.event, one.people, code);
@@ -214,7 +230,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.spread_carefully_@TIER@(bigint, uuid[], smallint[], integer[], integer[]) IS
-	'spread after ERRORs: finds by subtransactions whom it cannot expand, gives him his verdict and goes on with all others. Raises where nobody passes, since then it is not the rows.';
+	'spread after ERRORs: finds by subtransactions whom it cannot expand and what it cannot carry out or file, gives each its verdict and goes on with all others. Raises where nothing passes, since then it is not the rows.';
 
 -- A command to try a dead delivery again.
 CREATE FUNCTION notif_private.redo_@TIER@(p_turn bigint, p_ord bigint, p_command uuid) RETURNS integer

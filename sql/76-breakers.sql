@@ -35,6 +35,28 @@ $$;
 COMMENT ON FUNCTION notif_private.worker_breaker_log(integer, integer, bigint, timestamptz, text, text, text, integer, timestamptz, text, text) IS
 	'Writes down a change that a breaker has made by itself; false if another dispatcher has.';
 
+-- ---- for upkeep ---------------------------------------------------------------
+
+CREATE FUNCTION notif_private.forget_breaker_log(p_before timestamptz) RETURNS integer
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	n	integer;
+BEGIN
+	DELETE FROM notif_private.breaker_log l
+	 USING (SELECT x.provider_id, x.route_id, x.seq FROM notif_private.breaker_log x
+			 WHERE x.at < p_before
+			   -- the newest of a breaker is its state
+			   AND EXISTS (SELECT FROM notif_private.breaker_log newer
+							WHERE newer.provider_id = x.provider_id AND newer.route_id = x.route_id AND newer.seq > x.seq)
+			 ORDER BY x.at LIMIT 5000) x
+	 WHERE l.provider_id = x.provider_id AND l.route_id = x.route_id AND l.seq = x.seq;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END
+$$;
+COMMENT ON FUNCTION notif_private.forget_breaker_log(timestamptz) IS
+	'Removes changes of breakers that are older, except for the newest of each; returns how many.';
+
 -- ---- for people ---------------------------------------------------------------
 
 CREATE FUNCTION notif_private.switch_breaker(p_provider integer, p_route integer, p_open boolean, p_mend boolean, p_why text)

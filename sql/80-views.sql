@@ -206,7 +206,7 @@ CREATE VIEW notif.breaker_log AS
 	LEFT JOIN notif_private.route r ON r.id = l.route_id
 	ORDER BY l.at, l.provider_id, l.route_id, l.seq;
 COMMENT ON VIEW notif.breaker_log IS
-	'Every change of every breaker, oldest first; by is NULL for those that the breaker has made itself.';
+	'Every change of every breaker, oldest first, for 90 days or notif.retention_days if that is longer; by is NULL for those that the breaker has made itself.';
 
 -- ---- people -----------------------------------------------------------------
 

@@ -170,7 +170,9 @@ BEGIN
 		WHEN 11 THEN
 			SELECT x.parent, x.child INTO detach_parent, detach_child
 			  FROM notif_private.expire_partition(p_retention, clock_timestamp()) x;
-		WHEN 12 THEN one := notif_private.forget_digests(notif.now() - greatest(p_retention, interval '90 days')) > 0;
+		WHEN 12 THEN
+			one := notif_private.forget_digests(notif.now() - greatest(p_retention, interval '90 days'))
+				   + notif_private.forget_breaker_log(notif.now() - greatest(p_retention, interval '90 days')) > 0;
 		WHEN 13 THEN one := notif_private.settle_suppressions() > 0;
 		WHEN 14 THEN one := notif_private.erase_some();
 		WHEN 15 THEN one := notif_private.forget_marks() > 0;
@@ -182,7 +184,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION notif_private.worker_upkeep(interval, integer) IS
-	'Upkeep, one step (1 to 16) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys, changes of zones long ago, old rows of shared limits and of duplicates, and blocks that are over removed, retention, digests of long ago, suppressions settled, erasures, marks of what is gone, what rate limits get back. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
+	'Upkeep, one step (1 to 16) or all: partitions ahead of time, rings turned, schedule emptied, quarantine judged, expired idempotency keys, changes of zones long ago, old rows of shared limits and of duplicates, and blocks that are over removed, retention, digests and changes of breakers of long ago, suppressions settled, erasures, marks of what is gone, what rate limits get back. did: call again soon. detach_child: an empty partition for the worker to detach concurrently and drop.';
 
 CREATE FUNCTION notif_private.worker_drop_shell(p_child text) RETURNS boolean
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$

@@ -87,6 +87,18 @@ SELECT state FROM notif_private.breaker_status() WHERE route = 98;
 SELECT notif_private.breaker_restore(99, 97, 7, now(), 'half_open', 'failures', 2, NULL, 'probing', NULL);
 SELECT state, probe_at <= notif.now() AS due, reason FROM notif_private.breaker_status() WHERE route = 97;
 
+-- ---- what upkeep forgets: what is old, but never the newest, which is the state ----
+
+CREATE VIEW states AS SELECT DISTINCT ON (l.provider_id, l.route_id) l.* FROM notif_private.breaker_log l ORDER BY l.provider_id, l.route_id, l.seq DESC;
+CREATE TABLE before AS SELECT * FROM states;
+SELECT count(*) > 5 AS several, (SELECT count(*) FROM before) AS breakers FROM notif_private.breaker_log;
+SELECT notif_private.forget_breaker_log(notif.now() - interval '90 days');
+UPDATE notif_private.breaker_log SET at = at - interval '91 days';
+SELECT notif_private.forget_breaker_log(notif.now() - interval '90 days') > 0 AS forgotten;
+SELECT count(*) = (SELECT count(*) FROM before) AS newest_left FROM notif_private.breaker_log;
+SELECT count(*) AS lost FROM before b WHERE NOT EXISTS (SELECT FROM states s WHERE (s.provider_id, s.route_id, s.seq, s.to_state) = (b.provider_id, b.route_id, b.seq, b.to_state));
+SELECT notif_private.forget_breaker_log(notif.now() - interval '90 days');
+
 -- ---- pacing --------------------------------------------------------------------
 
 CREATE FUNCTION paced(limits text) RETURNS text LANGUAGE sql AS $$

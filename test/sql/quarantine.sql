@@ -46,3 +46,57 @@ CROSS JOIN LATERAL notif_private.worker_record_carefully_standard(
 	array_fill(1::bigint, ARRAY[b.n]), '{1}') r;
 SELECT f.nth, o.state, o.terminal, o.reason FROM flown f JOIN notif_private.outcome o ON o.delivery = (f.a).delivery ORDER BY 1;
 SELECT count(*) AS wrong FROM notif.audit() WHERE NOT agrees;
+
+-- ---- commands and what is for later --------------------------------------------------
+-- One that always raises is given up on, and what follows it is done.
+
+SELECT count(notif.redeliver((f.a).delivery)) FROM flown f WHERE f.nth IN (3, 4);
+SELECT notif.publish('note', 'p6', '{"n": 7}', deliver_at => notif.now() + interval '1 hour') IS NOT NULL AS filed;
+SELECT notif.publish('note', 'p6', '{"n": 8}', deliver_at => notif.now() + interval '2 hours') IS NOT NULL AS filed;
+SELECT notif.publish('note', 'p6', '{"n": 9}') IS NOT NULL AS published;
+CREATE FUNCTION refuse_command() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	-- of those that are alike one
+	IF TG_TABLE_NAME ~ '^outbox' THEN
+		IF NEW.attempt > 1 AND NEW.delivery = (SELECT (f.a).delivery FROM public.flown f WHERE f.nth = 3) THEN
+			RAISE SQLSTATE '22000';
+		END IF;
+	ELSIF NEW.due_at < notif.now() + interval '90 minutes' THEN
+		RAISE SQLSTATE '22000';
+	END IF;
+	RETURN NEW;
+END
+$$;
+DO $do$
+DECLARE
+	part	regclass;
+BEGIN
+	FOR part IN SELECT t.relid FROM pg_partition_tree('notif_private.outbox_standard') t WHERE t.isleaf
+				UNION ALL SELECT 'notif_private.appointment_standard' LOOP
+		EXECUTE format('CREATE TRIGGER refuse BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION refuse_command()', part);
+	END LOOP;
+END
+$do$;
+CREATE FUNCTION route(careful boolean) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	r	record;
+BEGIN
+	SELECT * INTO r FROM notif_private.worker_route_standard(2000, NULL, careful);
+	RETURN r.events || ' events, ' || r.attempts || ' attempts, ' || CASE WHEN r.due IS NULL THEN 'nothing' ELSE 'something' END || ' due later';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END
+$$;
+SELECT route(false);
+SELECT route(true);
+SELECT e.kind, o.state, o.reason, count(*) FROM notif_private.outcome o JOIN notif_private.event e ON e.id = o.event
+ WHERE o.delivery = o.event GROUP BY 1, 2, 3 ORDER BY 1;
+SELECT (q.attempt > 1) AS again, count(*) FROM notif_private.queued_standard q GROUP BY 1 ORDER BY 1;
+SELECT count(*) FROM notif.scheduled;
+-- one alone, whose error is about its data
+DELETE FROM notif_private.idempotency;
+SELECT notif.redeliver((f.a).delivery) IS NOT NULL AS asked FROM flown f WHERE f.nth = 3;
+SELECT route(true);
+SELECT e.kind, o.state, o.reason, count(*) FROM notif_private.outcome o JOIN notif_private.event e ON e.id = o.event
+ WHERE o.delivery = o.event GROUP BY 1, 2, 3 ORDER BY 1;
+SELECT count(*) AS wrong FROM notif.audit() WHERE NOT agrees;
