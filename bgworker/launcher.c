@@ -7,7 +7,7 @@
  * probe or upkeep has written into shared memory:
  *
  *	 UNKNOWN, MISSING, NO_EXTENSION --probe--> MISSING | NO_EXTENSION | FOUND
- *	 FOUND --upkeep--> NO_EXTENSION | WAITING | READY
+ *	 FOUND --upkeep--> NO_EXTENSION | OTHER_VERSION | WAITING | READY
  *	 READY: routers and dispatchers run, if notif.dispatch is on
  *
  * A slot goes STOPPED -> STARTING (here) -> RUNNING (worker_attach) -> STOPPED

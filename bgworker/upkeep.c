@@ -6,8 +6,9 @@
  * It is the first worker of a database and decides whether the others may run,
  * which the launcher reads from shared memory: the library must be of the same
  * release as the objects, and worker_instance_check() must know the instance.
- * Of another release it calls nothing at all.  Partitions are made and emptied also while the instance
- * waits for confirmation: publishing never depends on who may send.
+ * Of another release it calls nothing at all.  Partitions are made and emptied
+ * also while the instance waits for confirmation: publishing never depends on
+ * who may send.
  *
  * A step is one transaction.  It may name an empty partition to be detached,
  * which must not lock the parent and so runs concurrently at the top level; a

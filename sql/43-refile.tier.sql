@@ -38,7 +38,8 @@ BEGIN
 	FOR lane_at IN
 		SELECT r.id AS lane, c.* FROM notif_private.route r
 		LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.place FROM notif_private.cursor_@TIER@ q
-							WHERE q.role = 2 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
+							WHERE q.role = 2 AND q.lane = r.id AND q.key = '00000000-0000-0000-0000-000000000000'
+							ORDER BY q.seq DESC LIMIT 1) c ON true
 	LOOP
 		UPDATE notif_private.outbox_@TIER@ o
 		   SET incarnation = p_incarnation, xid = pg_current_xact_id()

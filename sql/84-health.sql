@@ -149,5 +149,5 @@ END
 $$;
 COMMENT ON FUNCTION notif.health() IS
 $$Checks that notif does its work, one row each; ok = false comes with a hint.
-preload, workers, dispatch, instance (restored or copied?), partitions (two days ahead), conditions (send_if: asked in time, none too slow), switches (anything paused), providers (breakers that are open, routes parked for want of working credentials), routes (applications without one), quarantine, lag (what waits for over a minute), digests (what is gathered, is it told in time), expired (over 1% of all deliveries), publications (of logical replication that hold notif's tables), erasures (under way for over a day), ledger (do the counts add up).
+preload, workers, dispatch, version (of library and extension the same?), instance (restored or copied?), partitions (two days ahead), conditions (send_if: asked in time, none too slow), switches (anything paused), providers (breakers that are open, routes parked for want of working credentials), routes (applications without one), quarantine, lag (what waits for over a minute), digests (what is gathered, is it told in time), expired (over 1% of all deliveries), publications (of logical replication that hold notif's tables), erasures (under way for over a day), ledger (do the counts add up).
 Example: SELECT * FROM notif.health() WHERE NOT ok;$$;

@@ -16,7 +16,8 @@ BEGIN
 	FOR lane_at IN
 		SELECT r.id AS lane, coalesce(c.s_from, '1:1:') AS s_from, c.s_to, c.xid, c.place FROM notif_private.route r
 		LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.place FROM notif_private.cursor_@TIER@ q
-							WHERE q.role = 2 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
+							WHERE q.role = 2 AND q.lane = r.id AND q.key = '00000000-0000-0000-0000-000000000000'
+							ORDER BY q.seq DESC LIMIT 1) c ON true
 	LOOP
 		-- What passed() does not say of, in terms that the index knows: a window may
 		-- have millions of rows on either side of its position.
@@ -65,19 +66,23 @@ CREATE FUNCTION notif_private.empty_slot_@TIER@(p_turn bigint) RETURNS boolean
 DECLARE
 	kind	text;
 	child	regclass;
-	keep	boolean;	-- the outbox's slot as it is
+	taken	text[] := '{}';
 BEGIN
 	BEGIN
 		IF notif_private.unclosed_@TIER@(format('notif_private.flight_@TIER@_%s', p_turn % 4)::regclass) THEN
 			RETURN false;
 		END IF;
-		-- What a lane that is not read has here stays: a slot need not be empty
-		-- to be used, and the other rings must not wait for a parked lane.
-		keep := notif_private.unclaimed_@TIER@(format('notif_private.outbox_@TIER@_%s', p_turn % 8)::regclass);
+		-- All locks before anything is written, since any of them may not be had.
 		FOREACH kind IN ARRAY ARRAY['outbox', 'cursor', 'verdict', 'flight', 'tally'] LOOP
 			child := format('notif_private.%s_@TIER@_%s', kind, p_turn % CASE kind WHEN 'outbox' THEN 8 ELSE 4 END);
-			CONTINUE WHEN pg_relation_size(child) = 0 OR (kind = 'outbox' AND keep);
+			-- What a lane that is not read has in the outbox stays: a slot need not be
+			-- empty to be used, and the other rings must not wait for a parked lane.
+			CONTINUE WHEN pg_relation_size(child) = 0 OR (kind = 'outbox' AND notif_private.unclaimed_@TIER@(child));
 			EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', child);
+			taken := taken || kind;
+		END LOOP;
+		FOREACH kind IN ARRAY taken LOOP
+			child := format('notif_private.%s_@TIER@_%s', kind, p_turn % CASE kind WHEN 'outbox' THEN 8 ELSE 4 END);
 			-- whoever wrote there since the first look has ended by now
 			IF (CASE kind WHEN 'outbox' THEN notif_private.unclaimed_@TIER@(child)
 						 WHEN 'flight' THEN notif_private.unclosed_@TIER@(child) END) THEN
@@ -159,22 +164,21 @@ CREATE FUNCTION notif_private.turn_rings_@TIER@(p_bytes bigint) RETURNS boolean
 DECLARE
 	v_turn	constant bigint := notif_private.turn_@TIER@();
 BEGIN
-	PERFORM notif_private.fold_tally_@TIER@(v_turn);
 	IF greatest(pg_relation_size(format('notif_private.outbox_@TIER@_%s', v_turn % 8)::regclass),
 				pg_relation_size(format('notif_private.cursor_@TIER@_%s', v_turn % 4)::regclass),
 				pg_total_relation_size(format('notif_private.flight_@TIER@_%s', v_turn % 4)::regclass),
 				pg_relation_size(format('notif_private.verdict_@TIER@_%s', v_turn % 4)::regclass),
 				-- folded early: notif.state sums it
-				pg_relation_size(format('notif_private.tally_@TIER@_%s', v_turn % 4)::regclass) * 128) < p_bytes THEN
-		RETURN false;
+				pg_relation_size(format('notif_private.tally_@TIER@_%s', v_turn % 4)::regclass) * 128) >= p_bytes
+	   AND notif_private.empty_slot_@TIER@(v_turn + 1) THEN
+		INSERT INTO notif_private.turn_@TIER@ (turn) VALUES (v_turn + 1);
+		DELETE FROM notif_private.turn_@TIER@ t WHERE t.turn < v_turn - 8;
+		-- The slot just left may still be written to; the next look folds it.
+		RETURN true;
 	END IF;
-	IF NOT notif_private.empty_slot_@TIER@(v_turn + 1) THEN
-		RETURN false;
-	END IF;
-	INSERT INTO notif_private.turn_@TIER@ (turn) VALUES (v_turn + 1);
-	DELETE FROM notif_private.turn_@TIER@ t WHERE t.turn < v_turn - 8;
-	-- The slot just left may still be written to; the next look folds it.
-	RETURN true;
+	-- last, for the sake of its locks
+	PERFORM notif_private.fold_tally_@TIER@(v_turn);
+	RETURN false;
 END
 $$;
 COMMENT ON FUNCTION notif_private.turn_rings_@TIER@(bigint) IS
@@ -189,7 +193,8 @@ DECLARE
 BEGIN
 	FOR lane_at IN SELECT r.id AS lane, c.due, c.place, c.id AS at_id FROM notif_private.schedule_lane r
 					LEFT JOIN LATERAL (SELECT q.due, q.place, q.id FROM notif_private.cursor_@TIER@ q
-						WHERE q.role = 3 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true LOOP
+						WHERE q.role = 3 AND q.lane = r.id AND q.key = '00000000-0000-0000-0000-000000000000'
+						ORDER BY q.seq DESC LIMIT 1) c ON true LOOP
 		EXECUTE format('SELECT EXISTS (SELECT FROM %s s WHERE s.lane = $1 AND (s.due_at, s.ord, s.delivery) > ($2, $3, $4))', p_child)
 			INTO held USING lane_at.lane, coalesce(lane_at.due, '-infinity'), coalesce(lane_at.place, 0),
 							coalesce(lane_at.at_id, '00000000-0000-0000-0000-000000000000');
@@ -232,13 +237,16 @@ COMMENT ON FUNCTION notif_private.empty_schedule_@TIER@() IS
 
 -- Whether anything of the tier still needs an event older than p_before, or will
 -- write an outcome or inbox item of its time.  p_child is the events' partition,
--- NULL for others.
-CREATE FUNCTION notif_private.needs_@TIER@(p_child regclass, p_before uuid) RETURNS boolean
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+-- NULL for others.  p_since: it was asked as of then, and nothing did: only what may
+-- have come since is looked at, which is short.  That comes to the outbox first, from
+-- where it cannot have got into the schedule unseen but within the moment between.
+CREATE FUNCTION notif_private.needs_@TIER@(p_child regclass, p_before uuid, p_since pg_snapshot DEFAULT NULL) RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
 	router	record;
 	held	boolean := false;
 	v_inc	constant smallint := notif_private.current_incarnation();
+	v_since	constant xid8 := coalesce(pg_snapshot_xmin(p_since), '0');
 BEGIN
 	IF p_child IS NOT NULL THEN
 		SELECT c.s_from, c.s_to, c.xid, c.id INTO router FROM notif_private.cursor_@TIER@ c
@@ -254,24 +262,28 @@ BEGIN
 					WHERE d.tier = @TIERNO@ AND i.event < p_before)
 		OR EXISTS (SELECT FROM (SELECT DISTINCT ON (c.key) c.key, c.xid, c.done FROM notif_private.cursor_@TIER@ c
 								 WHERE c.role = 1 ORDER BY c.key, c.seq DESC) x WHERE NOT x.done AND x.key < p_before)
-		OR EXISTS (SELECT FROM notif_private.flight_@TIER@ f CROSS JOIN LATERAL unnest(f.attempts) a
-					WHERE NOT f.closed AND a.event < p_before
-					  AND NOT EXISTS (SELECT FROM notif_private.flight_@TIER@ c
-									   WHERE c.worker = f.worker AND c.flight = f.flight AND c.closed))
+		-- only of what is in the air the attempts are read
+		OR EXISTS (SELECT FROM (SELECT f.attempts FROM notif_private.flight_@TIER@ f
+								 WHERE NOT f.closed AND NOT EXISTS (SELECT FROM notif_private.flight_@TIER@ c
+									   WHERE c.worker = f.worker AND c.flight = f.flight AND c.closed) OFFSET 0) f
+					CROSS JOIN LATERAL unnest(f.attempts) a WHERE a.event < p_before)
 		OR EXISTS (SELECT FROM notif_private.route r
 					 LEFT JOIN LATERAL (SELECT q.s_from, q.s_to, q.xid, q.place FROM notif_private.cursor_@TIER@ q
-										 WHERE q.role = 2 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
-					 JOIN notif_private.outbox_@TIER@ o ON o.lane = r.id AND o.incarnation = v_inc AND o.event < p_before
+										 WHERE q.role = 2 AND q.lane = r.id AND q.key = '00000000-0000-0000-0000-000000000000'
+										 ORDER BY q.seq DESC LIMIT 1) c ON true
+					 JOIN notif_private.outbox_@TIER@ o ON o.lane = r.id AND o.incarnation = v_inc AND o.xid >= v_since AND o.event < p_before
 					WHERE NOT notif_private.passed(o.xid, o.ord, c.s_from, c.s_to, c.xid, c.place))
-		OR EXISTS (SELECT FROM notif_private.schedule_lane r
+		OR (p_since IS NULL AND EXISTS (
+				   SELECT FROM notif_private.schedule_lane r
 					 LEFT JOIN LATERAL (SELECT q.due, q.place, q.id FROM notif_private.cursor_@TIER@ q
-										 WHERE q.role = 3 AND q.lane = r.id ORDER BY q.seq DESC LIMIT 1) c ON true
+										 WHERE q.role = 3 AND q.lane = r.id AND q.key = '00000000-0000-0000-0000-000000000000'
+										 ORDER BY q.seq DESC LIMIT 1) c ON true
 					 JOIN notif_private.schedule_@TIER@ s ON s.lane = r.id AND s.event < p_before
-					WHERE NOT notif_private.passed(s.due_at, s.ord, s.delivery, c.due, c.place, c.id));
+					WHERE NOT notif_private.passed(s.due_at, s.ord, s.delivery, c.due, c.place, c.id)));
 END
 $$;
-COMMENT ON FUNCTION notif_private.needs_@TIER@(regclass, uuid) IS
-	'Whether the tier has an unrouted event in this partition of events (NULL: do not look), or open work on an event older than p_before.';
+COMMENT ON FUNCTION notif_private.needs_@TIER@(regclass, uuid, pg_snapshot) IS
+	'Whether the tier has an unrouted event in this partition of events (NULL: do not look), or open work on an event older than p_before; p_since: an earlier look found none as of then.';
 
 -- Takes a dropped outcome partition out of the tally, so that a recount agrees.
 CREATE FUNCTION notif_private.forget_outcomes_@TIER@(p_child regclass) RETURNS void

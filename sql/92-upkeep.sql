@@ -1,19 +1,20 @@
 -- The steps of the upkeep worker.
 
-CREATE FUNCTION notif_private.needs_events_before(p_child regclass, p_before uuid) RETURNS boolean
+CREATE FUNCTION notif_private.needs_events_before(p_child regclass, p_before uuid, p_since pg_snapshot DEFAULT NULL) RETURNS boolean
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN notif_private.needs_critical(p_child, p_before) OR notif_private.needs_standard(p_child, p_before)
-		   OR notif_private.needs_bulk(p_child, p_before);
+	RETURN notif_private.needs_critical(p_child, p_before, p_since) OR notif_private.needs_standard(p_child, p_before, p_since)
+		   OR notif_private.needs_bulk(p_child, p_before, p_since);
 END
 $$;
-COMMENT ON FUNCTION notif_private.needs_events_before(regclass, uuid) IS
-	'Whether any tier has an unrouted event in this partition of events (NULL: do not look), or open work on an event older than p_before.';
+COMMENT ON FUNCTION notif_private.needs_events_before(regclass, uuid, pg_snapshot) IS
+	'Whether any tier has an unrouted event in this partition of events (NULL: do not look), or open work on an event older than p_before; p_since: an earlier look found none as of then.';
 
 CREATE FUNCTION notif_private.expire_partition(p_retention interval, p_now timestamptz, OUT parent text, OUT child text)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' SET jit = off AS $$
 DECLARE
 	part	record;
+	since	pg_snapshot;
 BEGIN
 	FOR part IN
 		SELECT p.* FROM notif_private.range_partition p
@@ -33,12 +34,13 @@ BEGIN
 			CONTINUE;
 		END IF;
 		IF pg_relation_size(part.child_oid) > 0 THEN
-			-- Looked at before it is locked, since it may take long, and once more
-			-- behind the lock.
+			-- Looked at before it is locked, since it may take long, and behind the lock
+			-- for what has come since.
+			since := pg_current_snapshot();
 			CONTINUE WHEN part.parent = 'event' AND notif_private.needs_events_before(part.child_oid, part.upper_id);
 			BEGIN
 				EXECUTE format('LOCK TABLE notif_private.%I IN ACCESS EXCLUSIVE MODE', part.child);
-				IF part.parent = 'event' AND notif_private.needs_events_before(part.child_oid, part.upper_id) THEN
+				IF part.parent = 'event' AND notif_private.needs_events_before(part.child_oid, part.upper_id, since) THEN
 					RAISE lock_not_available;	-- which lets it go
 				END IF;
 			EXCEPTION WHEN lock_not_available THEN

@@ -42,7 +42,10 @@
 #include "shmem.h"
 #include "wake.h"
 
+/* Workers are told to end at once, insisted upon after their grace, and waited for. */
 #define HOLD_WAIT_MS	10000
+#define HOLD_INSIST_MS	1000
+#define HOLD_AFTER_MS	5000
 #define HOLD_LOOK_MS	1000
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -59,7 +62,7 @@ static void utility_hook(PlannedStmt *pstmt, const char *query_string, bool read
 static const char *utility_disturbed_database(Node *statement, bool *as_template);
 static bool utility_concerns_extension(Node *statement);
 static bool utility_may_disturb(const char *name, bool as_template);
-static void utility_hold(const char *name);
+static bool utility_hold(const char *name);
 static bool utility_take_hold(const char *name, int *database);
 static bool utility_workers_gone(int database);
 static void utility_release(XactEvent event, void *arg);
@@ -84,9 +87,14 @@ utility_hook(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 		((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
 
 	if (disturbed != NULL && utility_may_disturb(disturbed, as_template))
-		utility_hold(disturbed);
-	else if (extension && IsA(statement, AlterExtensionStmt) && superuser())
-		utility_hold(get_database_name(MyDatabaseId));
+		(void) utility_hold(disturbed);
+	else if (extension && IsA(statement, AlterExtensionStmt) && superuser() &&
+			 !utility_hold(get_database_name(MyDatabaseId)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("workers of notif have not left the database"),
+				 errdetail("They, or another command that keeps them out, must end before the extension's objects are changed."),
+				 errhint("Look at notif.workers, and at pg_stat_activity for a transaction with DDL on this database, and try again.")));
 
 	if (prev_process_utility)
 		prev_process_utility(pstmt, query_string, read_only_tree, context, params,
@@ -202,26 +210,28 @@ utility_may_disturb(const char *name, bool as_template)
 
 /*
  * Keeps workers out of the database until the transaction ends, and waits for
- * those in it.  If some stay longer than they may, the command goes on and is
- * refused by the server in its own words.
+ * those in it.  False: some have stayed longer than they may, or another command
+ * keeps them out and could let them in again.  A command on the database may go on
+ * all the same: the server refuses it in its own words.
  */
-static void
+static bool
 utility_hold(const char *name)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	bool		insisted = false;
+	bool		gone = true;	/* where there is nothing to hold */
 	int			database;
 
 	while (utility_take_hold(name, &database))
 	{
 		bool		mine = database >= 0 && (held & (1U << database)) != 0;
 
-		if (mine && utility_workers_gone(database))
-			break;
-		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), HOLD_WAIT_MS))
+		gone = mine && utility_workers_gone(database);
+		if (gone || TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
+											   Max(HOLD_WAIT_MS, guc_shutdown_grace + HOLD_AFTER_MS)))
 			break;
 		if (mine && !insisted &&
-			TimestampDifferenceExceeds(start, GetCurrentTimestamp(), guc_shutdown_grace + 1000))
+			TimestampDifferenceExceeds(start, GetCurrentTimestamp(), guc_shutdown_grace + HOLD_INSIST_MS))
 		{
 			for (int i = 0; i < NOTIF_WORKERS_PER_DB; i++)
 				notif_worker_tell_to_end(&notif_shared->databases[database].workers[i]);
@@ -231,6 +241,7 @@ utility_hold(const char *name)
 										   PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
+	return gone;
 }
 
 /*

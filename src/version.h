@@ -5,6 +5,10 @@
 #ifndef NOTIF_VERSION_H
 #define NOTIF_VERSION_H
 
+#ifndef NOTIF_RELEASE
+#error "NOTIF_RELEASE is not defined: build with the Makefile"
+#endif
+
 /* The loaded library's: the Makefile passes what notif.control says, unquoted. */
 #define NOTIF_VERSION NOTIF_AS_STRING(NOTIF_RELEASE)
 #define NOTIF_AS_STRING(words) NOTIF_QUOTE(words)

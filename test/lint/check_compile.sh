@@ -14,7 +14,7 @@ if [ -z "$pg_config" ]; then
 fi
 clang=$(command -v clang || command -v clang-14)
 
-flags=(-std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wvla -Wmissing-prototypes -fsyntax-only -Isrc)
+flags=(-std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wvla -Wmissing-prototypes -fsyntax-only -Isrc -DNOTIF_RELEASE=lint)
 server=(-isystem "$("$pg_config" --includedir-server)" -Wno-unused-parameter)
 
 shopt -s nullglob

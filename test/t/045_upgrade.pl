@@ -179,6 +179,15 @@ for my $round (1 .. 3)
 
 $node->safe_psql('shop', "BEGIN; ALTER EXTENSION notif UPDATE TO '$older'; ROLLBACK");
 ok(wait_running($node), 'F-D-12: an upgrade that is rolled back leaves the workers at work');
+
+# Two at once: when the first ended it would let the workers in, so the second is refused.
+my $first = $node->background_psql('shop');
+$first->query_safe("BEGIN; ALTER EXTENSION notif UPDATE TO '$older'");
+my ($rc, $stdout, $stderr) = $node->psql('shop', "\\set VERBOSITY verbose\nALTER EXTENSION notif UPDATE TO '$older'");
+like($stderr, qr/ERROR:  55006: workers of notif have not left the database/, 'F-D-12: no script runs while workers could come in');
+$first->query_safe('ROLLBACK');
+$first->quit;
+ok(wait_running($node), 'F-D-12: after both the workers are at work');
 ok($load->pumpable, 'the load has run all the time');
 $load->signal('INT');
 $load->finish;
