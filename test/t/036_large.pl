@@ -67,26 +67,27 @@ for my $case (
 	my ($name, $sql, $n) = @$case;
 	my $before = one_value($node, q{SELECT coalesce(sum(n), 0) FROM notif_private.tally_standard WHERE state = 'expanded'});
 
+	# both are there when the router comes to them, however slow this script is
+	one_value($node, q{SELECT notif.pause('tier', 'standard')});
 	one_value($node, $sql);
-	my $committed = time;
 	my $single = one_value($node, q{SELECT notif.publish('note', 'p2', '{"n": 1}')});
-	my ($overtaken, $left);
+	my $committed = time;
+	one_value($node, q{SELECT notif.resume('tier', 'standard')});
+	my $overtaken;
 	my $worst = watch(sub {
-			if (!defined $overtaken && routed($single))
-			{
-				$overtaken = time - $committed;
-				$left = $n - (one_value($node, q{SELECT coalesce(sum(n), 0) FROM notif_private.tally_standard WHERE state = 'expanded'}) - $before);
-			}
+			$overtaken = time - $committed if !defined $overtaken && routed($single);
 			return defined $overtaken && expanding() == 0
 			  && one_value($node, q{SELECT coalesce(sum(n), 0) FROM notif_private.tally_standard WHERE state = 'expanded'}) - $before >= $n + 1
 			  || time - $committed > 300; });
 
 	cmp_ok($overtaken // 999, '<', 5, "F-D-15: a publish after $name is routed soon");
-	cmp_ok($left // 0, '>', $n / 2, "while most of $name is still to come");
+	my $left = one_value($node, qq{SELECT count(*) FROM notif_private.outbox_standard o JOIN notif_private.outbox_standard s ON s.event = '$single'
+		WHERE o.ord > s.ord AND o.type_id = (SELECT id FROM notif_private.type WHERE name = 'mass')});
+	cmp_ok($left, '>', $n / 2, "while most of $name is still to come");
 	cmp_ok($worst, '<', 200, "F-D-15: no transaction of the router over $name is long");
 	is(one_value($node, q{SELECT coalesce(sum(n), 0) FROM notif_private.tally_standard WHERE state = 'expanded'}) - $before,
 		$n + 1, "F-D-15: all of $name is expanded once");
-	note(sprintf '%s: %d attempts in %.1f s, overtaken after %.3f s with %d to come', $name, $n, time - $committed, $overtaken // -1, $left // -1);
+	note(sprintf '%s: %d attempts in %.1f s, overtaken after %.3f s with %d to come', $name, $n, time - $committed, $overtaken // -1, $left);
 }
 is(one_value($node, q{SELECT count(*) = count(DISTINCT delivery) FROM notif_private.outbox_standard}), 't', 'no delivery was filed twice');
 is(one_value($node, q{SELECT count(*) = count(DISTINCT (recipient, event)) FROM notif_private.inbox}), 't', 'nor an inbox item');
