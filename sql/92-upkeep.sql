@@ -10,6 +10,24 @@ $$;
 COMMENT ON FUNCTION notif_private.needs_events_before(regclass, uuid, pg_snapshot) IS
 	'Whether any tier has an unrouted event in this partition of events (NULL: do not look), or open work on an event older than p_before; p_since: an earlier look found none as of then.';
 
+CREATE FUNCTION notif_private.lock_exclusively(p_child regclass) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' AS $$
+BEGIN
+	FOR try IN 1 .. 20 LOOP
+		BEGIN
+			EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', p_child);
+			RETURN;
+		EXCEPTION WHEN lock_not_available THEN
+			IF try = 20 THEN
+				RAISE;
+			END IF;
+		END;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION notif_private.lock_exclusively(regclass) IS
+	'Locks a partition after work that would be lost without it: at most 20 times 5 ms, between which whoever wants to read it goes first. 55P03 if it cannot be had.';
+
 CREATE FUNCTION notif_private.expire_partition(p_retention interval, p_now timestamptz, OUT parent text, OUT child text)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' SET jit = off AS $$
 DECLARE
@@ -38,19 +56,27 @@ BEGIN
 			-- for what has come since.
 			since := pg_current_snapshot();
 			CONTINUE WHEN part.parent = 'event' AND notif_private.needs_events_before(part.child_oid, part.upper_id);
+			-- not counted in vain while a dump, say, reads it
+			CONTINUE WHEN part.parent LIKE 'outcome%' AND EXISTS (
+				SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = part.child_oid
+					AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+					AND l.pid IS DISTINCT FROM pg_backend_pid());
 			BEGIN
-				EXECUTE format('LOCK TABLE notif_private.%I IN ACCESS EXCLUSIVE MODE', part.child);
+				IF part.parent LIKE 'outcome%' THEN
+					-- Counted behind a lock for which no reader waits: claims read outcomes,
+					-- and a week of them takes long to count.  Nothing writes there any more.
+					EXECUTE format('LOCK TABLE notif_private.%I IN SHARE MODE', part.child);
+					PERFORM notif_private.forget_outcomes_critical(part.child_oid);
+					PERFORM notif_private.forget_outcomes_standard(part.child_oid);
+					PERFORM notif_private.forget_outcomes_bulk(part.child_oid);
+				END IF;
+				PERFORM notif_private.lock_exclusively(part.child_oid);
 				IF part.parent = 'event' AND notif_private.needs_events_before(part.child_oid, part.upper_id, since) THEN
 					RAISE lock_not_available;	-- which lets it go
 				END IF;
 			EXCEPTION WHEN lock_not_available THEN
 				CONTINUE;
 			END;
-			IF part.parent LIKE 'outcome%' THEN
-				PERFORM notif_private.forget_outcomes_critical(part.child_oid);
-				PERFORM notif_private.forget_outcomes_standard(part.child_oid);
-				PERFORM notif_private.forget_outcomes_bulk(part.child_oid);
-			END IF;
 			EXECUTE format('TRUNCATE notif_private.%I', part.child);
 		END IF;
 		parent := part.parent;
