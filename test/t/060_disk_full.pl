@@ -80,6 +80,8 @@ $before = $sandbox->count;
 # what was acknowledged
 append_to_file($acked, one_value($node, q{SELECT notif.publish(CASE WHEN i % 2 = 0 THEN 'note' ELSE 'money' END, 'p' || i, '{"n": 3}') FROM generate_series(1, 200) i}) . "\n");
 ok($sandbox->wait_count($before + 200), 'F-D-2: two hundred requests are out');
+# whose file goes with it
+my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 # One transaction after the other, until the server is gone.
 $os->set(wal_full => 1);
 my $rounds = 0;
@@ -96,13 +98,16 @@ for (1 .. 400)
 ok($node->wait_for_log(qr/PANIC:  could not write to file "pg_wal\/xlogtemp\.\d+": No space left on device/), "F-D-2: after $rounds transactions there is no room for WAL");
 $os->set(wal_full => 0);
 # Either it has recovered by itself, or recovery wanted room as well.
-my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 my $gone = 0;
 ok( NotifTest::wait_for(sub {
 			$gone = !kill 0, $postmaster;
 			return $gone || ($node->psql('shop', 'SELECT 1'))[0] == 0; }),
 	'F-D-2: the server is back, or gone');
-$os->start($node) if $gone;
+if ($gone)
+{
+	$node->_update_pid(-1);		# which knows nothing of it
+	$os->start($node);
+}
 ok(wait_running($node), 'F-D-2: so are the workers');
 $sandbox->fault('clear');
 ok(wait_idle($node, 120), 'F-D-2: all deliveries end');
