@@ -7,6 +7,15 @@
 -- may take long, or may forbid it all, is looked at before anything is locked, and
 -- looked at once more behind the lock; and a step that gives up keeps none.
 
+CREATE FUNCTION notif_private.slot_@TIER@(p_kind text, p_turn bigint) RETURNS regclass
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN format('notif_private.%s_@TIER@_%s', p_kind, p_turn % CASE p_kind WHEN 'outbox' THEN 8 ELSE 4 END);
+END
+$$;
+COMMENT ON FUNCTION notif_private.slot_@TIER@(text, bigint) IS
+	'The slot of a ring (outbox, cursor, flight, verdict, tally) that a turn uses.';
+
 CREATE FUNCTION notif_private.unclaimed_@TIER@(p_child regclass) RETURNS boolean
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
@@ -69,12 +78,12 @@ DECLARE
 	taken	text[] := '{}';
 BEGIN
 	BEGIN
-		IF notif_private.unclosed_@TIER@(format('notif_private.flight_@TIER@_%s', p_turn % 4)::regclass) THEN
+		IF notif_private.unclosed_@TIER@(notif_private.slot_@TIER@('flight', p_turn)) THEN
 			RETURN false;
 		END IF;
 		-- All locks before anything is written, since any of them may not be had.
 		FOREACH kind IN ARRAY ARRAY['outbox', 'cursor', 'verdict', 'flight', 'tally'] LOOP
-			child := format('notif_private.%s_@TIER@_%s', kind, p_turn % CASE kind WHEN 'outbox' THEN 8 ELSE 4 END);
+			child := notif_private.slot_@TIER@(kind, p_turn);
 			-- What a lane that is not read has in the outbox stays: a slot need not be
 			-- empty to be used, and the other rings must not wait for a parked lane.
 			CONTINUE WHEN pg_relation_size(child) = 0 OR (kind = 'outbox' AND notif_private.unclaimed_@TIER@(child));
@@ -82,7 +91,7 @@ BEGIN
 			taken := taken || kind;
 		END LOOP;
 		FOREACH kind IN ARRAY taken LOOP
-			child := format('notif_private.%s_@TIER@_%s', kind, p_turn % CASE kind WHEN 'outbox' THEN 8 ELSE 4 END);
+			child := notif_private.slot_@TIER@(kind, p_turn);
 			-- whoever wrote there since the first look has ended by now
 			IF (CASE kind WHEN 'outbox' THEN notif_private.unclaimed_@TIER@(child)
 						 WHEN 'flight' THEN notif_private.unclosed_@TIER@(child) END) THEN
@@ -139,7 +148,7 @@ DECLARE
 	child	regclass;
 BEGIN
 	FOR slot IN 0 .. 3 LOOP
-		child := format('notif_private.tally_@TIER@_%s', slot)::regclass;
+		child := notif_private.slot_@TIER@('tally', slot);
 		CONTINUE WHEN slot = p_turn % 4;
 		BEGIN
 			-- looking at its size takes a lock, too
@@ -164,12 +173,12 @@ CREATE FUNCTION notif_private.turn_rings_@TIER@(p_bytes bigint) RETURNS boolean
 DECLARE
 	v_turn	constant bigint := notif_private.turn_@TIER@();
 BEGIN
-	IF greatest(pg_relation_size(format('notif_private.outbox_@TIER@_%s', v_turn % 8)::regclass),
-				pg_relation_size(format('notif_private.cursor_@TIER@_%s', v_turn % 4)::regclass),
-				pg_total_relation_size(format('notif_private.flight_@TIER@_%s', v_turn % 4)::regclass),
-				pg_relation_size(format('notif_private.verdict_@TIER@_%s', v_turn % 4)::regclass),
+	IF greatest(pg_relation_size(notif_private.slot_@TIER@('outbox', v_turn)),
+				pg_relation_size(notif_private.slot_@TIER@('cursor', v_turn)),
+				pg_total_relation_size(notif_private.slot_@TIER@('flight', v_turn)),
+				pg_relation_size(notif_private.slot_@TIER@('verdict', v_turn)),
 				-- folded early: notif.state sums it
-				pg_relation_size(format('notif_private.tally_@TIER@_%s', v_turn % 4)::regclass) * 128) >= p_bytes
+				pg_relation_size(notif_private.slot_@TIER@('tally', v_turn)) * 128) >= p_bytes
 	   AND notif_private.empty_slot_@TIER@(v_turn + 1) THEN
 		INSERT INTO notif_private.turn_@TIER@ (turn) VALUES (v_turn + 1);
 		DELETE FROM notif_private.turn_@TIER@ t WHERE t.turn < v_turn - 8;
@@ -191,13 +200,10 @@ DECLARE
 	lane_at	record;
 	held	boolean;
 BEGIN
-	FOR lane_at IN SELECT r.id AS lane, c.due, c.place, c.id AS at_id FROM notif_private.schedule_lane r
-					LEFT JOIN LATERAL (SELECT q.due, q.place, q.id FROM notif_private.cursor_@TIER@ q
-						WHERE q.role = 3 AND q.lane = r.id AND q.key = '00000000-0000-0000-0000-000000000000'
-						ORDER BY q.seq DESC LIMIT 1) c ON true LOOP
+	FOR lane_at IN SELECT r.id AS lane, hz.due, hz.place, hz.id AS at_id FROM notif_private.schedule_lane r
+				   CROSS JOIN LATERAL notif_private.condition_at_@TIER@(3, - r.id) hz LOOP
 		EXECUTE format('SELECT EXISTS (SELECT FROM %s s WHERE s.lane = $1 AND (s.due_at, s.ord, s.delivery) > ($2, $3, $4))', p_child)
-			INTO held USING lane_at.lane, coalesce(lane_at.due, '-infinity'), coalesce(lane_at.place, 0),
-							coalesce(lane_at.at_id, '00000000-0000-0000-0000-000000000000');
+			INTO held USING lane_at.lane, lane_at.due, lane_at.place, lane_at.at_id;
 		IF held THEN
 			RETURN true;
 		END IF;

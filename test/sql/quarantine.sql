@@ -27,15 +27,19 @@ BEGIN
 	RETURN NEW;
 END
 $$;
-DO $do$
+CREATE FUNCTION refuse_on(function text, tables regclass[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	part	regclass;
 BEGIN
-	FOR part IN SELECT t.relid FROM pg_partition_tree('notif_private.outcome') t WHERE t.isleaf LOOP
-		EXECUTE format('CREATE TRIGGER refuse BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION refuse()', part);
+	FOREACH part IN ARRAY tables LOOP
+		EXECUTE format('CREATE TRIGGER refuse BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION %s()', part, function);
 	END LOOP;
 END
-$do$;
+$$;
+CREATE FUNCTION leaves(parent regclass) RETURNS regclass[] LANGUAGE sql AS $$
+	SELECT array_agg(t.relid) FROM pg_partition_tree(parent) t WHERE t.isleaf
+$$;
+SELECT refuse_on('refuse', leaves('notif_private.outcome'));
 
 SELECT r.retries
 FROM (SELECT array_agg(f.a ORDER BY f.nth) AS a, count(*)::integer AS n FROM flown f) b
@@ -67,16 +71,7 @@ BEGIN
 	RETURN NEW;
 END
 $$;
-DO $do$
-DECLARE
-	part	regclass;
-BEGIN
-	FOR part IN SELECT t.relid FROM pg_partition_tree('notif_private.outbox_standard') t WHERE t.isleaf
-				UNION ALL SELECT 'notif_private.appointment_standard' LOOP
-		EXECUTE format('CREATE TRIGGER refuse BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION refuse_command()', part);
-	END LOOP;
-END
-$do$;
+SELECT refuse_on('refuse_command', leaves('notif_private.outbox_standard') || 'notif_private.appointment_standard'::regclass);
 CREATE FUNCTION route(careful boolean) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	r	record;

@@ -165,7 +165,7 @@ for my $round (1 .. 3)
 	is(version_check(), 't', "$name: one version");
 	# the load may stand in the way of the script's locks, never the workers
 	$node->safe_psql('shop', "ALTER EXTENSION notif UPDATE TO '$older'");
-	ok( wait_true($node, q{SELECT count(*) = 7 FROM notif_private.worker_status() WHERE database = 'shop' AND state = 'waiting for one version'}),
+	ok( wait_true($node, 'SELECT count(*) = ' . NotifTest::WORKERS . q{ FROM notif_private.worker_status() WHERE database = 'shop' AND state = 'waiting for one version'}),
 		"$name: no worker of the library's release serves objects of another");
 	is(version_check(), 'f', "$name: which notif.health() says");
 	$sent = $sandbox->count;
